@@ -1,0 +1,4 @@
+//! The command line of `resnet`.
+#![forbid(unsafe_code)]
+
+fn main() {}

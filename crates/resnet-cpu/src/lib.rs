@@ -1,0 +1,1 @@
+//! The CPU engine: planner, kernels, thread pool.

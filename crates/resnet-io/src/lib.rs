@@ -1,0 +1,1 @@
+//! Pixels and files: decoders, resize, augmentation, data sources, loader; weights and model files.

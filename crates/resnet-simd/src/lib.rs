@@ -1,0 +1,1 @@
+//! CPU features as tokens, vector types and aligned buffers.

@@ -1,0 +1,2 @@
+//! Recipes, schedules, the training loop, checkpoints, metrics and evaluation.
+#![forbid(unsafe_code)]

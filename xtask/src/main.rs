@@ -1,0 +1,4 @@
+//! Habits as code.
+#![forbid(unsafe_code)]
+
+fn main() {}
