@@ -1,1 +1,3 @@
 //! The CPU engine: planner, kernels, thread pool.
+
+pub mod threads;
