@@ -1,4 +1,43 @@
-//! Habits as code.
+//! `cargo xtask COMMAND`: the project's habits.
 #![forbid(unsafe_code)]
 
-fn main() {}
+use std::path::Path;
+use std::process::ExitCode;
+
+use xtask::tidy;
+
+const USAGE: &str = "\
+usage: cargo xtask COMMAND
+
+  tidy    check the tree against the rules of the house (also run as a test)
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let result = match words[..] {
+        ["tidy"] => run_tidy(),
+        _ => {
+            eprint!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run_tidy() -> anyhow::Result<ExitCode> {
+    let report = tidy::check(&tidy::Tree::read(workspace_root())?);
+    print!("{report}");
+    Ok(if report.passes() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The folder of the workspace: the one above this crate.
+fn workspace_root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies one level below the root")
+}

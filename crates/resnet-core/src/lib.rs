@@ -1,5 +1,7 @@
 //! What a residual network is: specification, graph, shapes, gradients, costs, random numbers,
 //! the reference executor, and the `Executor` trait. No I/O, no threads, no unsafe.
 #![forbid(unsafe_code)]
+// A new op must break the build wherever it is not yet handled.
+#![warn(clippy::wildcard_enum_match_arm)]
 
 pub mod rng;

@@ -1,1 +1,2 @@
 //! Pixels and files: decoders, resize, augmentation, data sources, loader; weights and model files.
+#![deny(unsafe_code)]
