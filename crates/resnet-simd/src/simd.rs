@@ -1,0 +1,90 @@
+//! The vector trait that kernels are written over: only what they use, no width in its name.
+
+/// Vectors of `f32` of one instruction set. A value of the implementing type proves that the CPU
+/// has the instructions; all methods are `#[inline(always)]` and must be called below
+/// [`Isa::run`](crate::Isa::run), which switches the instructions on.
+///
+/// NaN, infinities, signed zeros and denormals behave the same on every instruction set, with one
+/// exception: [`mul_add`](Simd::mul_add) rounds twice on [`Portable`](crate::Portable).
+pub trait Simd: Copy + Send + Sync + 'static {
+    /// A vector of `LANES` floats.
+    type F32: Copy;
+    /// Vectors of half the width where the CPU runs them at a lower cost, else `Self`.
+    type Half: Simd;
+    /// Floats in a vector.
+    const LANES: usize;
+    /// Vector registers of the instruction set; tile shapes follow from it.
+    const REGISTERS: usize;
+
+    /// The token of the half-width vectors.
+    fn half(self) -> Self::Half;
+
+    /// All lanes `x`.
+    fn splat(self, x: f32) -> Self::F32;
+
+    /// The first `LANES` floats of `x`. Panics if `x` is shorter.
+    fn load(self, x: &[f32]) -> Self::F32;
+
+    /// Writes the first `LANES` floats of `y`. Panics if `y` is shorter.
+    fn store(self, v: Self::F32, y: &mut [f32]);
+
+    /// The first `min(x.len(), LANES)` floats of `x`, other lanes 0.
+    fn load_partial(self, x: &[f32]) -> Self::F32;
+
+    /// Writes the first `min(y.len(), LANES)` floats of `y`.
+    fn store_partial(self, v: Self::F32, y: &mut [f32]);
+
+    /// The first `LANES` bytes of `x` as floats. Panics if `x` is shorter.
+    fn load_u8(self, x: &[u8]) -> Self::F32;
+
+    /// The `LANES` floats at `p`.
+    ///
+    /// # Safety
+    /// `p..p + LANES` is readable; no alignment needed.
+    unsafe fn load_ptr(self, p: *const f32) -> Self::F32;
+
+    /// Writes `LANES` floats at `p`.
+    ///
+    /// # Safety
+    /// `p..p + LANES` is writable and nobody else uses it; no alignment needed.
+    unsafe fn store_ptr(self, v: Self::F32, p: *mut f32);
+
+    /// Writes `LANES` floats at `p` around the caches, where the instruction set can.
+    ///
+    /// # Safety
+    /// As [`store_ptr`](Simd::store_ptr), and `p` is aligned to the vector's size.
+    unsafe fn stream_ptr(self, v: Self::F32, p: *mut f32);
+
+    /// Asks for the cache line at `p`; any address will do.
+    fn prefetch(self, p: *const f32);
+
+    /// `a + b`.
+    fn add(self, a: Self::F32, b: Self::F32) -> Self::F32;
+
+    /// `a - b`.
+    fn sub(self, a: Self::F32, b: Self::F32) -> Self::F32;
+
+    /// `a * b`.
+    fn mul(self, a: Self::F32, b: Self::F32) -> Self::F32;
+
+    /// `a / b`.
+    fn div(self, a: Self::F32, b: Self::F32) -> Self::F32;
+
+    /// `a * b + c`, rounded once (twice on `Portable`, where one rounding would be a library call).
+    fn mul_add(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32;
+
+    /// `if a > b { a } else { b }`: a NaN on either side gives `b`, and so do zeros of both signs.
+    fn max(self, a: Self::F32, b: Self::F32) -> Self::F32;
+
+    /// `if a < b { a } else { b }`: a NaN on either side gives `b`, and so do zeros of both signs.
+    fn min(self, a: Self::F32, b: Self::F32) -> Self::F32;
+
+    /// Square root, rounded to nearest.
+    fn sqrt(self, a: Self::F32) -> Self::F32;
+
+    /// Lane by lane `if a > b { x } else { y }`; a NaN in `a` or `b` chooses `y`.
+    fn select_gt(self, a: Self::F32, b: Self::F32, x: Self::F32, y: Self::F32) -> Self::F32;
+
+    /// The sum of the lanes: halves are added until one lane is left, on every instruction set.
+    fn sum(self, a: Self::F32) -> f32;
+}

@@ -1,0 +1,180 @@
+//! AVX2 with fused multiply-add: eight lanes, sixteen registers.
+
+use std::arch::x86_64::*;
+
+use crate::Simd;
+
+/// Proof that the CPU has AVX2 and FMA.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Avx2(());
+
+impl Avx2 {
+    /// The token, if the CPU has the instructions.
+    pub fn detect() -> Option<Avx2> {
+        // The same list as `isa::run_avx2` enables.
+        let has = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+        has.then_some(Avx2(()))
+    }
+}
+
+/// The sum of eight lanes, halves first.
+///
+/// # Safety
+/// The CPU has AVX.
+#[inline(always)]
+pub(crate) unsafe fn sum8(a: __m256) -> f32 {
+    // SAFETY: the caller promises AVX; SSE is part of x86-64.
+    unsafe {
+        let b = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
+        let c = _mm_add_ps(b, _mm_movehl_ps(b, b));
+        _mm_cvtss_f32(_mm_add_ss(c, _mm_shuffle_ps::<1>(c, c)))
+    }
+}
+
+/// A mask for `maskload`: the first `n` of eight lanes.
+///
+/// # Safety
+/// The CPU has AVX2.
+#[inline(always)]
+unsafe fn first_lanes(n: usize) -> __m256i {
+    // SAFETY: the caller promises AVX2.
+    unsafe {
+        let lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+        _mm256_cmpgt_epi32(_mm256_set1_epi32(n as i32), lane)
+    }
+}
+
+impl Simd for Avx2 {
+    type F32 = __m256;
+    type Half = Avx2;
+    const LANES: usize = 8;
+    const REGISTERS: usize = 16;
+
+    #[inline(always)]
+    fn half(self) -> Avx2 {
+        self
+    }
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> Self::F32 {
+        // SAFETY: the token proves the instructions.
+        unsafe { _mm256_set1_ps(x) }
+    }
+
+    #[inline(always)]
+    fn load(self, x: &[f32]) -> Self::F32 {
+        assert!(8 <= x.len());
+        // SAFETY: checked above; loadu needs no alignment.
+        unsafe { _mm256_loadu_ps(x.as_ptr()) }
+    }
+
+    #[inline(always)]
+    fn store(self, v: Self::F32, y: &mut [f32]) {
+        assert!(8 <= y.len());
+        // SAFETY: checked above; storeu needs no alignment.
+        unsafe { _mm256_storeu_ps(y.as_mut_ptr(), v) }
+    }
+
+    #[inline(always)]
+    fn load_partial(self, x: &[f32]) -> Self::F32 {
+        // SAFETY: the mask admits only lanes inside `x`; lanes masked out are not read.
+        unsafe { _mm256_maskload_ps(x.as_ptr(), first_lanes(x.len().min(8))) }
+    }
+
+    #[inline(always)]
+    fn store_partial(self, v: Self::F32, y: &mut [f32]) {
+        // SAFETY: the mask admits only lanes inside `y`; lanes masked out are not written.
+        unsafe { _mm256_maskstore_ps(y.as_mut_ptr(), first_lanes(y.len().min(8)), v) }
+    }
+
+    #[inline(always)]
+    fn load_u8(self, x: &[u8]) -> Self::F32 {
+        assert!(8 <= x.len());
+        // SAFETY: checked above: eight bytes are readable.
+        unsafe { _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(x.as_ptr().cast()))) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_ptr(self, p: *const f32) -> Self::F32 {
+        // SAFETY: the caller promises 8 readable floats.
+        unsafe { _mm256_loadu_ps(p) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_ptr(self, v: Self::F32, p: *mut f32) {
+        // SAFETY: the caller promises 8 writable floats.
+        unsafe { _mm256_storeu_ps(p, v) }
+    }
+
+    #[inline(always)]
+    unsafe fn stream_ptr(self, v: Self::F32, p: *mut f32) {
+        // SAFETY: the caller promises 8 writable floats, aligned to 32 bytes.
+        unsafe { _mm256_stream_ps(p, v) }
+    }
+
+    #[inline(always)]
+    fn prefetch(self, p: *const f32) {
+        // SAFETY: a prefetch of any address is harmless.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+    }
+
+    #[inline(always)]
+    fn add(self, a: Self::F32, b: Self::F32) -> Self::F32 {
+        // SAFETY: the token proves the instructions.
+        unsafe { _mm256_add_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn sub(self, a: Self::F32, b: Self::F32) -> Self::F32 {
+        // SAFETY: the token proves the instructions.
+        unsafe { _mm256_sub_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn mul(self, a: Self::F32, b: Self::F32) -> Self::F32 {
+        // SAFETY: the token proves the instructions.
+        unsafe { _mm256_mul_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn div(self, a: Self::F32, b: Self::F32) -> Self::F32 {
+        // SAFETY: the token proves the instructions.
+        unsafe { _mm256_div_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn mul_add(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32 {
+        // SAFETY: the token proves the instructions.
+        unsafe { _mm256_fmadd_ps(a, b, c) }
+    }
+
+    #[inline(always)]
+    fn max(self, a: Self::F32, b: Self::F32) -> Self::F32 {
+        // SAFETY: the token proves the instructions. `maxps` is `a > b ? a : b`.
+        unsafe { _mm256_max_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn min(self, a: Self::F32, b: Self::F32) -> Self::F32 {
+        // SAFETY: the token proves the instructions. `minps` is `a < b ? a : b`.
+        unsafe { _mm256_min_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn sqrt(self, a: Self::F32) -> Self::F32 {
+        // SAFETY: the token proves the instructions.
+        unsafe { _mm256_sqrt_ps(a) }
+    }
+
+    #[inline(always)]
+    fn select_gt(self, a: Self::F32, b: Self::F32, x: Self::F32, y: Self::F32) -> Self::F32 {
+        // SAFETY: the token proves the instructions. An ordered compare is false for NaN.
+        unsafe { _mm256_blendv_ps(y, x, _mm256_cmp_ps::<_CMP_GT_OQ>(a, b)) }
+    }
+
+    #[inline(always)]
+    fn sum(self, a: Self::F32) -> f32 {
+        // SAFETY: the token proves the instructions.
+        unsafe { sum8(a) }
+    }
+}
