@@ -4,4 +4,15 @@
 // A new op must break the build wherever it is not yet handled.
 #![warn(clippy::wildcard_enum_match_arm)]
 
+pub mod build;
+pub mod cost;
+pub mod executor;
+pub mod grad;
+pub mod graph;
+pub mod init;
+pub mod op;
 pub mod rng;
+pub mod shape;
+pub mod spec;
+pub mod step;
+pub mod zoo;
