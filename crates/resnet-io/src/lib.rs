@@ -1,2 +1,17 @@
 //! Pixels and files: decoders, resize, augmentation, data sources, loader; weights and model files.
+//!
+//! From an address to a batch: [`source::open`] finds pictures and splits, a [`source::Source`] hands out
+//! files or ready pixels, [`augment`] turns each into the picture the network sees, and
+//! [`loader::Loader`] does so in worker threads and delivers u8 NHWC batches in order.
+//! The crate reads bytes that strangers wrote: everything wrong with them is a [`DataError`].
 #![deny(unsafe_code)]
+
+pub mod augment;
+pub mod decode;
+mod error;
+pub mod loader;
+mod picture;
+pub mod source;
+
+pub use crate::error::DataError;
+pub use crate::picture::{Image, ImageRef};

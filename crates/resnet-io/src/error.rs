@@ -1,0 +1,189 @@
+//! What can be wrong with data: one enum for the crate, each variant naming the file or address.
+
+use std::io;
+use std::path::PathBuf;
+
+/// Why pictures could not be found, read or turned into a batch.
+#[derive(Debug, thiserror::Error)]
+pub enum DataError {
+    /// The system could not read a file or folder.
+    #[error("{path}: {source}", path = path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// An address that is neither a file, a folder nor a known word.
+    #[error("no data at {address:?}: no such file or folder{}", did_you_mean(suggestion))]
+    UnknownAddress {
+        /// The address as given.
+        address: String,
+        /// A name near it that would do.
+        suggestion: Option<String>,
+    },
+    /// A key of `generated:` that does not exist.
+    #[error(
+        "generated: unknown key {key:?}, expected classes, images, size or seed{}",
+        did_you_mean(suggestion)
+    )]
+    UnknownGeneratedKey {
+        /// The key as given.
+        key: String,
+        /// The known key nearest to it.
+        suggestion: Option<String>,
+    },
+    /// A value of `generated:` that cannot be used.
+    #[error("generated: {key}={value:?}, expected {expected}")]
+    GeneratedValue {
+        /// The key.
+        key: &'static str,
+        /// The value as given.
+        value: String,
+        /// What would do.
+        expected: String,
+    },
+    /// A place without a single picture.
+    #[error("{place}: no images in it")]
+    Empty {
+        /// The folder or archive.
+        place: String,
+    },
+    /// Pictures of one class only: there is nothing to tell apart.
+    #[error("{place}: only one class, {class:?}; a classifier needs two or more")]
+    OneClass {
+        /// The folder or archive.
+        place: String,
+        /// The class.
+        class: String,
+    },
+    /// Something that is no set of pictures.
+    #[error("{place}: not an image set: {found}")]
+    NotASet {
+        /// The file, folder or archive.
+        place: String,
+        /// What is there instead.
+        found: String,
+    },
+    /// A CIFAR record with a class beyond the last.
+    #[error("{place}: record {record} has class {label}, expected at most {last}")]
+    BadLabel {
+        /// The file.
+        place: String,
+        /// The record's number, from 0.
+        record: usize,
+        /// The class in it.
+        label: u8,
+        /// The last class there is.
+        last: u8,
+    },
+    /// A class of one split that the training split does not have.
+    #[error("{place}: class {class:?} is not among the {known} classes of the training set")]
+    UnknownClass {
+        /// The split.
+        place: String,
+        /// The class.
+        class: String,
+        /// How many the training set has.
+        known: usize,
+    },
+    /// A fraction that would leave nothing on one side.
+    #[error("validation fraction {fraction}: expected a number between 0 and 1, both excluded")]
+    BadFraction {
+        /// The fraction as given.
+        fraction: f64,
+    },
+    /// A split was asked for where one is already there.
+    #[error("{place}: has a validation split already, so a validation fraction cannot be taken")]
+    SplitTwice {
+        /// The folder or archive.
+        place: String,
+    },
+    /// A file that is no picture of a known format.
+    #[error("{name}: not an image: {found}")]
+    NotAnImage {
+        /// The file.
+        name: String,
+        /// What it is instead.
+        found: String,
+    },
+    /// A picture that is damaged or cut short.
+    #[error("{name}: cannot be decoded: {reason}")]
+    Decode {
+        /// The file.
+        name: String,
+        /// What the decoder said.
+        reason: String,
+    },
+    /// A picture beyond the limit on pixels.
+    #[error("{name}: {width}x{height} pixels are more than the limit of {limit}")]
+    TooLarge {
+        /// The file.
+        name: String,
+        /// Pixels in a row.
+        width: u64,
+        /// Rows.
+        height: u64,
+        /// The most pixels that are decoded.
+        limit: u64,
+    },
+    /// A picture that does not have the size of its batch.
+    #[error("{name}: {width}x{height} pixels, expected {expected_width}x{expected_height}")]
+    WrongSize {
+        /// The file.
+        name: String,
+        /// Pixels in a row.
+        width: usize,
+        /// Rows.
+        height: usize,
+        /// Pixels in a row of this batch.
+        expected_width: usize,
+        /// Rows of this batch.
+        expected_height: usize,
+    },
+    /// A batch size that cannot be filled, or of one in training.
+    #[error("batch size {batch_size}: expected {expected}")]
+    BatchSize {
+        /// The batch size as given.
+        batch_size: usize,
+        /// What would do.
+        expected: String,
+    },
+    /// Every picture of a class is broken.
+    #[error("class {class:?}: none of its {images} images can be read; the last problem: {last}")]
+    NoReadable {
+        /// The class.
+        class: String,
+        /// How many pictures it should have had.
+        images: usize,
+        /// What was wrong with one of them.
+        last: String,
+    },
+}
+
+impl DataError {
+    /// What the user can do about it, for the line after the error.
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            DataError::UnknownAddress { .. } => {
+                "give a folder with one folder of images per class, a .tar of one, CIFAR's .bin files, or `generated`"
+                    .into()
+            }
+            DataError::Empty { .. } | DataError::NotASet { .. } => {
+                "one folder of images per class is expected: PLACE/cat/1.jpg, PLACE/dog/2.jpg".into()
+            }
+            DataError::OneClass { .. } => {
+                "put the images of each class into a folder of their own".into()
+            }
+            DataError::UnknownClass { .. } => {
+                "the folders of all splits are matched by name".into()
+            }
+            DataError::WrongSize { .. } => "set a resize and a crop".into(),
+            _ => return None,
+        })
+    }
+}
+
+fn did_you_mean(suggestion: &Option<String>) -> String {
+    suggestion.as_ref().map(|name| format!("; did you mean {name:?}?")).unwrap_or_default()
+}

@@ -1,0 +1,151 @@
+//! Making one batch: read, decode, apply the steps, replace or leave out what is broken.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use resnet_core::rng::{Purpose, Stream};
+
+use super::{Batch, Broken, LoaderSpec, Mode};
+use crate::augment::{self, Picture};
+use crate::decode;
+use crate::error::DataError;
+use crate::source::{Encoded, Source};
+
+/// How many samples are drawn for one broken picture before giving up.
+///
+/// If half of all pictures were broken, a hundred draws would all fail once in 10^30.
+const REPLACEMENT_DRAWS: usize = 100;
+
+/// What the workers share: where samples come from and what has been found broken.
+pub(super) struct Filler {
+    pub(super) source: Arc<dyn Source>,
+    pub(super) spec: LoaderSpec,
+    class_sizes: Vec<usize>,
+    broken: Mutex<BrokenSet>,
+}
+
+#[derive(Default)]
+struct BrokenSet {
+    samples: HashSet<u32>,
+    by_class: Vec<usize>,
+}
+
+impl Filler {
+    pub(super) fn new(source: Arc<dyn Source>, spec: LoaderSpec) -> Filler {
+        let mut class_sizes = vec![0; source.classes().len()];
+        for index in 0..source.len() {
+            class_sizes[source.label(index) as usize] += 1;
+        }
+        let by_class = vec![0; class_sizes.len()];
+        let broken = Mutex::new(BrokenSet { samples: HashSet::new(), by_class });
+        Filler { source, spec, class_sizes, broken }
+    }
+
+    /// Fills `batch` with the pictures at `samples`.
+    ///
+    /// # Errors
+    /// When a class has no readable picture, or a picture does not come out in the batch's size.
+    pub(super) fn fill(
+        &self,
+        batch: &mut Batch,
+        epoch: u32,
+        samples: &[u32],
+    ) -> Result<(), DataError> {
+        batch.pixels.clear();
+        batch.labels.clear();
+        batch.samples.clear();
+        batch.broken.clear();
+        for &sample in samples {
+            self.add(batch, epoch, sample)?;
+        }
+        Ok(())
+    }
+
+    fn add(&self, batch: &mut Batch, epoch: u32, sample: u32) -> Result<(), DataError> {
+        let Err(error) = self.append(batch, epoch, sample) else { return Ok(()) };
+        let mut last = self.note_broken(batch, sample, error)?;
+        if self.spec.mode == Mode::Eval {
+            return Ok(());
+        }
+        let id = self.source.id(sample as usize);
+        let mut stream = Stream::new(self.spec.seed, Purpose::Replacement, epoch, id);
+        let count = u32::try_from(self.source.len()).expect("fewer than 2^32 samples");
+        for _ in 0..REPLACEMENT_DRAWS {
+            match self.append(batch, epoch, stream.below(count)) {
+                Ok(()) => return Ok(()),
+                // It is named where it stands in the epoch itself.
+                Err(error) => last = broken_picture(error)?,
+            }
+        }
+        let images = self.source.len();
+        Err(DataError::NoReadable { class: "any".to_string(), images, last })
+    }
+
+    /// Reads, decodes and transforms one sample to the end of the batch.
+    fn append(&self, batch: &mut Batch, epoch: u32, sample: u32) -> Result<(), DataError> {
+        let index = sample as usize;
+        let encoded = self.source.read(index)?;
+        let decoded;
+        let view = match &encoded {
+            Encoded::Pixels(view) => *view,
+            Encoded::File(bytes) => {
+                decoded = decode::decode(&self.source.name(index), bytes)?;
+                decoded.view()
+            }
+        };
+        let mut stream = augment::stream_for(self.spec.seed, epoch, self.source.id(index));
+        let picture = augment::apply(view, &self.spec.steps, &mut stream);
+        self.check_size(index, &picture)?;
+        batch.pixels.extend_from_slice(&picture.pixels);
+        batch.labels.push(self.source.label(index));
+        batch.samples.push(sample);
+        Ok(())
+    }
+
+    fn check_size(&self, index: usize, picture: &Picture) -> Result<(), DataError> {
+        let (expected_width, expected_height) = (self.spec.width, self.spec.height);
+        if (picture.width, picture.height) == (expected_width, expected_height) {
+            return Ok(());
+        }
+        Err(DataError::WrongSize {
+            name: self.source.name(index),
+            width: picture.width,
+            height: picture.height,
+            expected_width,
+            expected_height,
+        })
+    }
+
+    /// Records a broken sample; an error when it was the last hope of its class.
+    fn note_broken(
+        &self,
+        batch: &mut Batch,
+        sample: u32,
+        error: DataError,
+    ) -> Result<String, DataError> {
+        let problem = broken_picture(error)?;
+        let label = self.source.label(sample as usize) as usize;
+        // A worker that panicked elsewhere leaves the counts as they are: each change is complete.
+        let mut broken = self.broken.lock().unwrap_or_else(PoisonError::into_inner);
+        if broken.samples.insert(sample) {
+            broken.by_class[label] += 1;
+        }
+        if broken.by_class[label] == self.class_sizes[label] {
+            return Err(DataError::NoReadable {
+                class: self.source.classes()[label].clone(),
+                images: self.class_sizes[label],
+                last: problem,
+            });
+        }
+        batch.broken.push(Broken { sample, problem: problem.clone() });
+        Ok(problem)
+    }
+}
+
+/// The message, if it is one picture that is broken; the error itself, if the specification is wrong.
+fn broken_picture(error: DataError) -> Result<String, DataError> {
+    match error {
+        DataError::WrongSize { .. } => Err(error),
+        other => Ok(other.to_string()),
+    }
+}

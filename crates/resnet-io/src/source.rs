@@ -1,0 +1,61 @@
+//! Where pictures come from: a list of labelled samples, and the ways to open one.
+
+mod cifar;
+mod generated;
+mod open;
+mod subset;
+
+use std::borrow::Cow;
+
+pub use self::cifar::Cifar;
+pub use self::generated::{Generated, GeneratedSpec, GeneratedSplit};
+pub use self::open::{DataSet, OpenOptions, open};
+pub use self::subset::{Subset, split_by_fraction};
+use crate::error::DataError;
+use crate::picture::ImageRef;
+
+/// A list of labelled pictures that can be read in any order from any thread.
+pub trait Source: Send + Sync {
+    /// The number of samples.
+    fn len(&self) -> usize;
+
+    /// Whether there are none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The names of the classes; labels are positions in it.
+    fn classes(&self) -> &[String];
+
+    /// The class of sample `index`.
+    fn label(&self, index: usize) -> u32;
+
+    /// What to call sample `index` in a message: a path, or a file and record.
+    fn name(&self, index: usize) -> String;
+
+    /// Who sample `index` is, wherever and in whatever order it is read: [`sample_id`] of its name
+    /// within the source.
+    fn id(&self, index: usize) -> u64;
+
+    /// The bytes of sample `index`.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    fn read(&self, index: usize) -> Result<Encoded<'_>, DataError>;
+}
+
+/// A sample as its source has it.
+#[derive(Clone, Debug)]
+pub enum Encoded<'a> {
+    /// The bytes of a picture file, still to be decoded.
+    File(Cow<'a, [u8]>),
+    /// Pixels that are ready.
+    Pixels(ImageRef<'a>),
+}
+
+/// The 64-bit identity of a sample: xxh64 (seed 0) of its name within its source, `/` between folders.
+///
+/// Part of the format: the split and the augmentation of every sample hang on it.
+pub fn sample_id(name: &str) -> u64 {
+    xxhash_rust::xxh64::xxh64(name.as_bytes(), 0)
+}
