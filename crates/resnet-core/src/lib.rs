@@ -11,6 +11,7 @@ pub mod grad;
 pub mod graph;
 pub mod init;
 pub mod op;
+pub mod oracle;
 pub mod rng;
 pub mod shape;
 pub mod spec;
