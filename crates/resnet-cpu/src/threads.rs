@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 pub use disjoint::DisjointMut;
 
 mod disjoint;
+mod parts;
 mod pin;
 
 /// How long a wait spins before it starts to yield: a little more than the gap between two kernels.
