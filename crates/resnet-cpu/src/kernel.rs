@@ -8,6 +8,7 @@
 pub use lane::Source;
 pub use sums::Rows;
 
+pub mod conv;
 pub mod elementwise;
 mod lane;
 mod map;

@@ -1,0 +1,165 @@
+//! What happens to a tile before it is written: bias, residual, ReLU, masks and sums.
+
+use resnet_simd::Simd;
+
+/// What the forward convolution does with each sum `z` before it writes `y`, in this order:
+/// `z += bias`, `z += residual`, `z = max(z, 0)`, statistics of the result.
+#[derive(Default)]
+pub struct Epilogue<'a> {
+    /// `[cout]`.
+    pub bias: Option<&'a [f32]>,
+    /// Shaped like `y`.
+    pub residual: Option<&'a [f32]>,
+    /// ReLU. NaN stays NaN, as in PyTorch.
+    pub relu: bool,
+    /// Sums for the batch norm that follows.
+    pub statistics: Option<Statistics<'a>>,
+}
+
+/// Per channel and chunk of pixels the sums of `y − pivot` and of its square.
+pub struct Statistics<'a> {
+    /// `[cout]`: a guess of the mean, so that squares do not cancel.
+    pub pivot: &'a [f32],
+    /// `[chunk][2][cout]`, `ConvPlan::forward_chunks` chunks; written, not added to.
+    pub partials: &'a mut [f32],
+}
+
+/// What the input gradient does with each sum `g` before it writes `dx`, in this order:
+/// `g += add`, `g = if mask > 0 { g } else { 0 }`, sums of the result.
+#[derive(Default)]
+pub struct GradientEpilogue<'a> {
+    /// Another gradient of the same tensor; shaped like `dx`.
+    pub add: Option<&'a [f32]>,
+    /// The stored activation after ReLU; shaped like `dx`.
+    pub mask: Option<&'a [f32]>,
+    /// Sums for the gradient of the batch norm before.
+    pub sums: Option<GradientSums<'a>>,
+}
+
+/// Per channel and chunk of pixels the sums of `dx` and of `dx · (z − mean)`.
+pub struct GradientSums<'a> {
+    /// The raw output of the convolution before; shaped like `dx`.
+    pub z: &'a [f32],
+    /// `[cin]`: the batch's mean of `z`.
+    pub mean: &'a [f32],
+    /// `[chunk][2][cin]`, `ConvPlan::gradient_chunks` chunks; written, not added to.
+    pub partials: &'a mut [f32],
+}
+
+/// The epilogue of both products in the form the tiles read. Null means absent; tensors are shaped
+/// like the product's target.
+#[derive(Clone, Copy)]
+pub(super) struct Finish {
+    pub(super) target: *mut f32,
+    pub(super) bias: *const f32,
+    pub(super) add: *const f32,
+    pub(super) relu: bool,
+    pub(super) mask: *const f32,
+    pub(super) sums: Sums,
+}
+
+/// Which two sums are taken of the finished values `v`.
+#[derive(Clone, Copy)]
+pub(super) enum Sums {
+    None,
+    /// `v − pivot` and its square.
+    Moments {
+        pivot: *const f32,
+    },
+    /// `v` and `v · (z − mean)`.
+    Gradient {
+        z: *const f32,
+        mean: *const f32,
+    },
+}
+
+/// A column of vectors of a finished tile: where it comes from and goes to.
+pub(super) struct Column<'a> {
+    /// The tile's sums, a row of `stride` floats for each pixel.
+    pub(super) sums: *const f32,
+    pub(super) stride: usize,
+    /// For each pixel of the tile, the target's element of channel 0.
+    pub(super) targets: &'a [usize],
+    /// The column's first channel, and how many of its lanes count.
+    pub(super) channel: usize,
+    pub(super) valid: usize,
+    /// The chunk's two running sums, a vector each.
+    pub(super) first: *mut f32,
+    pub(super) second: *mut f32,
+}
+
+#[inline(always)]
+unsafe fn load<S: Simd>(s: S, p: *const f32, valid: usize) -> S::F32 {
+    if S::LANES <= valid {
+        // SAFETY: the caller promises `valid` readable floats, at least a vector.
+        unsafe { s.load_ptr(p) }
+    } else {
+        // SAFETY: the caller promises `valid` readable floats.
+        s.load_partial(unsafe { std::slice::from_raw_parts(p, valid) })
+    }
+}
+
+/// Finishes and writes one column of vectors.
+///
+/// # Safety
+/// Every pointer of `f` that is not null is valid for the target's elements that `column` names
+/// (`bias`, `pivot`, `mean`: for its channels), and nobody else writes those of the target. The
+/// column's `sums` hold a row for each target, `first` and `second` a vector each.
+#[inline(always)]
+pub(super) unsafe fn finish<S: Simd>(s: S, f: &Finish, column: &Column<'_>) {
+    let Column { channel, valid, .. } = *column;
+    let zero = s.splat(0.0);
+    // SAFETY: all reads and writes below stay within what the caller promises: channels
+    // `channel..channel + valid` of the named pixels, by `load` and the matching store.
+    unsafe {
+        let bias = if f.bias.is_null() { zero } else { load(s, f.bias.add(channel), valid) };
+        let center = match f.sums {
+            Sums::None => zero,
+            Sums::Moments { pivot: center } | Sums::Gradient { mean: center, .. } => {
+                load(s, center.add(channel), valid)
+            }
+        };
+        let (mut first, mut second) = (zero, zero);
+        if !matches!(f.sums, Sums::None) {
+            (first, second) = (s.load_ptr(column.first), s.load_ptr(column.second));
+        }
+        for (row, &target) in column.targets.iter().enumerate() {
+            let at = target + channel;
+            let mut v = s.load_ptr(column.sums.add(row * column.stride));
+            if !f.bias.is_null() {
+                v = s.add(v, bias);
+            }
+            if !f.add.is_null() {
+                v = s.add(v, load(s, f.add.add(at), valid));
+            }
+            if f.relu {
+                v = s.max(zero, v);
+            }
+            if !f.mask.is_null() {
+                v = s.select_gt(load(s, f.mask.add(at), valid), zero, v, zero);
+            }
+            match f.sums {
+                Sums::None => {}
+                Sums::Moments { .. } => {
+                    let d = s.sub(v, center);
+                    first = s.add(first, d);
+                    second = s.mul_add(d, d, second);
+                }
+                Sums::Gradient { z, .. } => {
+                    let z = load(s, z.add(at), valid);
+                    first = s.add(first, v);
+                    second = s.mul_add(v, s.sub(z, center), second);
+                }
+            }
+            if S::LANES <= valid {
+                s.store_ptr(v, f.target.add(at));
+            } else {
+                s.store_partial(v, std::slice::from_raw_parts_mut(f.target.add(at), valid));
+            }
+        }
+        if !matches!(f.sums, Sums::None) {
+            s.store_ptr(first, column.first);
+            s.store_ptr(second, column.second);
+        }
+    }
+}

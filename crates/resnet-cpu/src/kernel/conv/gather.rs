@@ -1,0 +1,345 @@
+//! Where a product reads and writes: for each output pixel and tap the row of inputs, as a pointer.
+//!
+//! Forward convolution and each residue class of the input gradient are the same thing, a [`Gather`]:
+//! a grid of target pixels, and taps that shift the grid over the source. A picture of few channels
+//! is first copied with its padding, band by band; a row of the kernel is then one contiguous run.
+
+use std::mem::MaybeUninit;
+use std::ops::Range;
+
+use super::ConvShape;
+
+/// Pointers of a block: taps times rows. 32 KiB of stack.
+const TABLE_LEN: usize = 4096;
+/// Pixels of a block, at most.
+const MAX_ROWS: usize = 1024;
+/// Rows that a tile may read beyond the block's last.
+pub(super) const TILE_OVERHANG: usize = 13;
+/// The most taps: one tile of them fills the table.
+pub(super) const MAX_TAPS: usize = TABLE_LEN / (14 + TILE_OVERHANG);
+/// The most channels that padding has zeros for.
+pub(super) const MAX_PADDED_CHANNELS: usize = 16_384;
+
+/// What pointers into the padding point to.
+static ZEROS: [f32; MAX_PADDED_CHANNELS] = [0.0; MAX_PADDED_CHANNELS];
+
+/// Up to this many floats a row of the kernel, the padded copy costs less than short runs do.
+const MAX_COPIED_RUN: usize = 32;
+
+/// A shift of the grid over the source.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tap {
+    dy: isize,
+    dx: isize,
+    /// Which tap of the packed weights.
+    pub(super) index: usize,
+}
+
+/// Height, width and channels of a picture.
+#[derive(Clone, Copy, Debug)]
+struct Picture {
+    h: usize,
+    w: usize,
+    c: usize,
+}
+
+/// A product's pixels and taps; see the module's doc.
+#[derive(Clone, Debug)]
+pub(super) struct Gather {
+    images: usize,
+    /// Target pixels: rows and columns of the grid.
+    pub(super) height: usize,
+    pub(super) width: usize,
+    /// Source pixels from one grid point to the next.
+    step: usize,
+    source: Picture,
+    pub(super) taps: Vec<Tap>,
+    target: Picture,
+    /// Target pixels from one grid point to the next, and where the first one is.
+    target_step: usize,
+    target_at: (usize, usize),
+    /// Contiguous floats that each tap multiplies.
+    pub(super) depth: usize,
+    /// Zeros around the copy, if the source is copied.
+    copied: Option<usize>,
+}
+
+/// How a gather's pixels are cut into blocks. Never cuts across images where `per_image` counts.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Blocks {
+    rows: usize,
+    per_image: usize,
+    image_rows: usize,
+    pub(super) count: usize,
+}
+
+impl Blocks {
+    /// Pixels of the longest block.
+    pub(super) fn longest(&self) -> usize {
+        self.rows.min(self.image_rows)
+    }
+
+    /// The pixels of block `index`.
+    pub(super) fn range(&self, index: usize) -> Range<usize> {
+        let image = index / self.per_image * self.image_rows;
+        let start = index % self.per_image * self.rows;
+        image + start..image + (start + self.rows).min(self.image_rows)
+    }
+}
+
+/// The pointers of one block. Lives on the stack of a task.
+pub(super) struct Table {
+    pointers: [MaybeUninit<*const f32>; TABLE_LEN],
+    targets: [MaybeUninit<usize>; MAX_ROWS],
+    rows: usize,
+    taps: usize,
+}
+
+impl Table {
+    pub(super) fn new() -> Table {
+        Table {
+            pointers: [MaybeUninit::uninit(); TABLE_LEN],
+            targets: [MaybeUninit::uninit(); MAX_ROWS],
+            rows: 0,
+            taps: 0,
+        }
+    }
+
+    /// For each pixel of the block, where the target's channel 0 is.
+    pub(super) fn targets(&self) -> &[usize] {
+        // SAFETY: `Gather::fill` has written `rows` targets; 0 of them before.
+        unsafe { std::slice::from_raw_parts(self.targets.as_ptr().cast(), self.rows) }
+    }
+
+    /// The pointers of one tap: one for each pixel, then the last again `TILE_OVERHANG` times.
+    pub(super) fn tap(&self, tap: usize) -> &[*const f32] {
+        let stride = self.stride();
+        let row = &self.pointers[tap * stride..][..if tap < self.taps { stride } else { 0 }];
+        // SAFETY: `Gather::fill` has written `taps * stride` pointers.
+        unsafe { std::slice::from_raw_parts(row.as_ptr().cast(), row.len()) }
+    }
+
+    /// Pointers from one tap to the next.
+    pub(super) fn stride(&self) -> usize {
+        self.rows + TILE_OVERHANG
+    }
+}
+
+impl Gather {
+    /// The forward convolution: targets are output pixels, the source is `x`.
+    ///
+    /// `depth`: channels of a merged group.
+    pub(super) fn forward(shape: &ConvShape, depth: usize) -> Gather {
+        let run = shape.kw * shape.cin;
+        let copied =
+            shape.kw > 1 && shape.groups == 1 && shape.dilation == 1 && run <= MAX_COPIED_RUN;
+        let tap = |index: usize| Tap {
+            dy: shape.input_at(0, index / shape.kw),
+            dx: shape.input_at(0, index % shape.kw),
+            index,
+        };
+        let row = |index| Tap { dy: index as isize, dx: 0, index };
+        Gather {
+            images: shape.n,
+            height: shape.oh,
+            width: shape.ow,
+            step: shape.stride,
+            source: Picture { h: shape.ih, w: shape.iw, c: shape.cin },
+            taps: if copied {
+                (0..shape.kh).map(row).collect()
+            } else {
+                (0..shape.kh * shape.kw).map(tap).collect()
+            },
+            target: Picture { h: shape.oh, w: shape.ow, c: shape.cout },
+            target_step: 1,
+            target_at: (0, 0),
+            depth: if copied { run } else { depth },
+            copied: copied.then_some(shape.pad),
+        }
+    }
+
+    /// The input gradient: one gather for each residue class of the stride, together every input
+    /// pixel once. The source is `dy`.
+    ///
+    /// `depth`: output channels of a merged group.
+    pub(super) fn input_gradient(shape: &ConvShape, depth: usize) -> Vec<Gather> {
+        let stride = shape.stride;
+        let class = |index: usize| {
+            let (cy, cx) = (index / stride, index % stride);
+            let shift = |class: usize, k: usize| {
+                let at = (class + shape.pad) as isize - (k * shape.dilation) as isize;
+                (at % stride as isize == 0).then_some(at / stride as isize)
+            };
+            let tap = |index: usize| {
+                let (dy, dx) = (shift(cy, index / shape.kw)?, shift(cx, index % shape.kw)?);
+                Some(Tap { dy, dx, index })
+            };
+            Gather {
+                images: shape.n,
+                height: (shape.ih.saturating_sub(cy)).div_ceil(stride),
+                width: (shape.iw.saturating_sub(cx)).div_ceil(stride),
+                step: 1,
+                source: Picture { h: shape.oh, w: shape.ow, c: shape.cout },
+                taps: (0..shape.kh * shape.kw).filter_map(tap).collect(),
+                target: Picture { h: shape.ih, w: shape.iw, c: shape.cin },
+                target_step: stride,
+                target_at: (cy, cx),
+                depth,
+                copied: None,
+            }
+        };
+        (0..stride * stride).map(class).filter(|gather| 0 < gather.pixels()).collect()
+    }
+
+    /// Target pixels.
+    pub(super) fn pixels(&self) -> usize {
+        self.images * self.height * self.width
+    }
+
+    /// Channels of the source.
+    pub(super) fn source_channels(&self) -> usize {
+        self.source.c
+    }
+
+    /// Cuts the pixels into blocks of about `wanted` rows, a multiple of `unit` where possible; of
+    /// whole grid rows of one image if the source is copied.
+    pub(super) fn blocks(&self, wanted: usize, unit: usize) -> Blocks {
+        let most = (TABLE_LEN / self.taps.len().max(1) - TILE_OVERHANG).min(MAX_ROWS);
+        if self.copied.is_some() {
+            let band = (wanted.min(most) / self.width).clamp(1, self.height);
+            let even = self.height.div_ceil(self.height.div_ceil(band));
+            let (rows, image_rows) = (even * self.width, self.height * self.width);
+            let per_image = self.height.div_ceil(even);
+            return Blocks { rows, per_image, image_rows, count: per_image * self.images };
+        }
+        let pixels = self.pixels();
+        let wanted = wanted.min(most / unit * unit).max(unit);
+        let rows = pixels.div_ceil(pixels.div_ceil(wanted)).next_multiple_of(unit);
+        let count = pixels.div_ceil(rows);
+        Blocks { rows, per_image: count, image_rows: pixels, count }
+    }
+
+    /// Floats of scratch that `fill` needs for such blocks.
+    pub(super) fn scratch_len(&self, blocks: &Blocks) -> usize {
+        let Some(pad) = self.copied else { return 0 };
+        let rows = (blocks.rows / self.width - 1) * self.step + self.taps.len();
+        // A line beyond the end, for tiles that read past a run's last float.
+        rows * (self.source.w + 2 * pad) * self.source.c + 16
+    }
+
+    /// Writes the pointers and targets of the pixels `range` into `table`.
+    ///
+    /// # Safety
+    /// `source` is the source tensor, which lives and does not change as long as the table's pointers
+    /// are read. `scratch` has `scratch_len` floats and outlives them too.
+    pub(super) unsafe fn fill(
+        &self,
+        source: *const f32,
+        range: Range<usize>,
+        scratch: &mut [f32],
+        table: &mut Table,
+    ) {
+        let plane = self.height * self.width;
+        let (mut image, mut a, mut b) =
+            (range.start / plane, range.start / self.width % self.height, range.start % self.width);
+        let first = a;
+        if let Some(pad) = self.copied {
+            // SAFETY: as the caller promises.
+            unsafe {
+                self.copy_band(
+                    source,
+                    image,
+                    first..(range.end - 1) / self.width % self.height + 1,
+                    pad,
+                    scratch,
+                )
+            };
+        }
+        (table.rows, table.taps) = (range.len(), self.taps.len());
+        let stride = table.stride();
+        assert!(table.rows <= MAX_ROWS && self.taps.len() * stride <= TABLE_LEN);
+        for row in 0..table.rows {
+            let t = &self.target;
+            let ty = image * t.h + a * self.target_step + self.target_at.0;
+            let tx = b * self.target_step + self.target_at.1;
+            table.targets[row].write((ty * t.w + tx) * t.c);
+            match self.copied {
+                Some(pad) => {
+                    let width = self.source.w + 2 * pad;
+                    let at = ((a - first) * self.step * width + b * self.step) * self.source.c;
+                    for tap in 0..self.taps.len() {
+                        let at = at + tap * width * self.source.c;
+                        table.pointers[tap * stride + row].write(scratch[at..].as_ptr());
+                    }
+                }
+                None => {
+                    for (tap, shift) in self.taps.iter().enumerate() {
+                        // SAFETY: as the caller promises; (image, a, b) is a point of the grid.
+                        let pointer = unsafe { self.pointer(source, image, a, b, shift) };
+                        table.pointers[tap * stride + row].write(pointer);
+                    }
+                }
+            }
+            b += 1;
+            if b == self.width {
+                (a, b) = (a + 1, 0);
+                if a == self.height {
+                    (image, a) = (image + 1, 0);
+                }
+            }
+        }
+        for tap in 0..self.taps.len() {
+            let last = table.pointers[tap * stride + table.rows - 1];
+            table.pointers[tap * stride + table.rows..(tap + 1) * stride].fill(last);
+        }
+    }
+
+    /// The source row that grid point (a, b) of `image` meets at `shift`, or zeros.
+    #[inline(always)]
+    unsafe fn pointer(
+        &self,
+        source: *const f32,
+        image: usize,
+        a: usize,
+        b: usize,
+        shift: &Tap,
+    ) -> *const f32 {
+        // A negative coordinate becomes a huge one.
+        let y = (a * self.step).wrapping_add_signed(shift.dy);
+        let x = (b * self.step).wrapping_add_signed(shift.dx);
+        if y < self.source.h && x < self.source.w {
+            let pixel = (image * self.source.h + y) * self.source.w + x;
+            // SAFETY: the pixel lies inside the source, as just checked.
+            unsafe { source.add(pixel * self.source.c) }
+        } else {
+            ZEROS.as_ptr()
+        }
+    }
+
+    /// Copies the source rows under grid rows `band` of `image` into `scratch`, padded.
+    unsafe fn copy_band(
+        &self,
+        source: *const f32,
+        image: usize,
+        band: Range<usize>,
+        pad: usize,
+        scratch: &mut [f32],
+    ) {
+        let Picture { h, w, c } = self.source;
+        let width = w + 2 * pad;
+        let rows = (band.len() - 1) * self.step + self.taps.len();
+        for (row, copy) in scratch.chunks_exact_mut(width * c).take(rows).enumerate() {
+            let y = (band.start * self.step + row).wrapping_sub(pad);
+            if h <= y {
+                copy.fill(0.0);
+                continue;
+            }
+            copy[..pad * c].fill(0.0);
+            copy[(pad + w) * c..].fill(0.0);
+            // SAFETY: row `y` of `image` lies inside the source, as just checked.
+            let from =
+                unsafe { std::slice::from_raw_parts(source.add((image * h + y) * w * c), w * c) };
+            copy[pad * c..(pad + w) * c].copy_from_slice(from);
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! What is known of a convolution before it runs: layouts, gathers, and how the work is cut.
+//!
+//! The cut is a function of geometry and instruction set. Chunks of statistics and of the weight
+//! gradient are sums of their own, so the number of threads must never show in them.
+
+use resnet_simd::Isa;
+
+use super::gather::{Blocks, Gather, MAX_PADDED_CHANNELS, MAX_TAPS};
+use super::{ConvShape, PackedLayout, tile};
+
+/// Source bytes of a block that leave room in a 1 MiB second-level cache for a panel of weights.
+const BLOCK_BYTES: usize = 256 << 10;
+/// Tiles of a block: enough that building its pointers does not show.
+const TILES_PER_BLOCK: usize = 8;
+/// Tasks of a pass, at least, where there is work for so many.
+const MIN_TASKS: usize = 24;
+/// Pixels of a chunk of the weight gradient, at least: shorter ones cost more to reduce.
+const MIN_CHUNK_PIXELS: usize = 1024;
+/// Chunks of the weight gradient, at most.
+const MAX_CHUNKS: usize = 32;
+
+/// A convolution that the kernels do not do.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UnsupportedConv {
+    /// The table of pointers is too small for so many taps.
+    #[error("kernel of {taps} taps, at most {MAX_TAPS} are supported")]
+    Taps {
+        /// Taps of the kernel.
+        taps: usize,
+    },
+    /// More channels than there are zeros for.
+    #[error("{channels} channels with padding, at most {MAX_PADDED_CHANNELS} are supported")]
+    Channels {
+        /// Input or output channels.
+        channels: usize,
+    },
+    /// Sizes that do not belong together.
+    #[error("groups {groups} must divide cin {cin} and cout {cout}")]
+    Groups {
+        /// Groups asked for.
+        groups: usize,
+        /// Input channels.
+        cin: usize,
+        /// Output channels.
+        cout: usize,
+    },
+}
+
+/// A gather and its cut into tasks: blocks of pixels times parts of the panels.
+#[derive(Clone, Debug)]
+pub(super) struct Pass {
+    pub(super) gather: Gather,
+    pub(super) blocks: Blocks,
+    /// Parts that the panels are cut into.
+    pub(super) parts: usize,
+}
+
+/// The cut of the weight gradient: chunks of blocks of pixels, times parts of (panel, tap) pairs.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct WeightSplit {
+    pub(super) blocks: Blocks,
+    pub(super) chunks: usize,
+    pub(super) panel_parts: usize,
+    pub(super) tap_parts: usize,
+}
+
+/// A convolution, planned for an instruction set.
+#[derive(Clone, Debug)]
+pub struct ConvPlan {
+    pub(super) shape: ConvShape,
+    pub(super) isa: Isa,
+    pub(super) layout: PackedLayout,
+    pub(super) forward: Pass,
+    pub(super) backward: Vec<Pass>,
+    pub(super) weights: WeightSplit,
+}
+
+impl ConvPlan {
+    /// Plans the convolution `shape` for `isa`.
+    ///
+    /// # Errors
+    /// [`UnsupportedConv`] for geometries that no residual network has.
+    pub fn new(shape: &ConvShape, isa: Isa) -> Result<ConvPlan, UnsupportedConv> {
+        let ConvShape { groups, cin, cout, .. } = *shape;
+        if groups == 0 || !cin.is_multiple_of(groups) || !cout.is_multiple_of(groups) {
+            return Err(UnsupportedConv::Groups { groups, cin, cout });
+        }
+        let taps = shape.kh * shape.kw;
+        if MAX_TAPS < taps {
+            return Err(UnsupportedConv::Taps { taps });
+        }
+        if 1 < taps + shape.pad && MAX_PADDED_CHANNELS < cin.max(cout) {
+            return Err(UnsupportedConv::Channels { channels: cin.max(cout) });
+        }
+        let layout = PackedLayout::new(shape, isa);
+        let forward = plan_pass(Gather::forward(shape, layout.cin), &layout, isa);
+        let transposed = layout.transposed();
+        let backward = Gather::input_gradient(shape, layout.cout).into_iter();
+        let backward = backward.map(|gather| plan_pass(gather, &transposed, isa)).collect();
+        let weights = split_weights(&forward.gather, &layout, isa);
+        Ok(ConvPlan { shape: *shape, isa, layout, forward, backward, weights })
+    }
+
+    /// The geometry.
+    pub fn shape(&self) -> &ConvShape {
+        &self.shape
+    }
+
+    /// The layout of the packed weights and of their gradient.
+    pub fn layout(&self) -> &PackedLayout {
+        &self.layout
+    }
+
+    /// The layout of the transposed weights that the input gradient takes.
+    pub fn transposed_layout(&self) -> PackedLayout {
+        self.layout.transposed()
+    }
+
+    /// Chunks of the forward statistics: `partials` has `[chunks][2][cout]`.
+    pub fn forward_chunks(&self) -> usize {
+        self.forward.blocks.count
+    }
+
+    /// Chunks of the input gradient's sums: `partials` has `[chunks][2][cin]`.
+    pub fn gradient_chunks(&self) -> usize {
+        self.backward.iter().map(|pass| pass.blocks.count).sum()
+    }
+
+    /// Floats of scratch that the forward pass needs on so many threads.
+    pub fn forward_scratch_len(&self, threads: usize) -> usize {
+        threads * self.forward.gather.scratch_len(&self.forward.blocks)
+    }
+
+    /// Floats of scratch that the weight gradient needs on so many threads.
+    pub fn weight_gradient_scratch_len(&self, threads: usize) -> usize {
+        let partials = if self.weights.chunks == 1 { 0 } else { self.weights.chunks };
+        partials * self.layout.len() + threads * self.weight_thread_len()
+    }
+
+    /// Floats of a thread's own scratch in the weight gradient: the copy of `x` and a panel of `dy`.
+    pub(super) fn weight_thread_len(&self) -> usize {
+        let blocks = &self.weights.blocks;
+        let copy = self.forward.gather.scratch_len(blocks).next_multiple_of(16);
+        copy + blocks.longest() * self.layout.full
+    }
+}
+
+fn plan_pass(gather: Gather, layout: &PackedLayout, isa: Isa) -> Pass {
+    let unit = tile::height_unit(isa.lanes());
+    let in_cache = BLOCK_BYTES / (4 * gather.source_channels());
+    let wanted = (in_cache / unit).clamp(2, TILES_PER_BLOCK) * unit;
+    let blocks = gather.blocks(wanted, unit);
+    let parts = MIN_TASKS.div_ceil(blocks.count).min(layout.panels());
+    Pass { gather, blocks, parts }
+}
+
+fn split_weights(gather: &Gather, layout: &PackedLayout, isa: Isa) -> WeightSplit {
+    let unit = tile::height_unit(isa.lanes());
+    let in_cache = BLOCK_BYTES / (4 * gather.source_channels());
+    let blocks = gather.blocks((in_cache / unit).clamp(3, 24) * unit, unit);
+    let chunks = (gather.pixels() / MIN_CHUNK_PIXELS).clamp(1, MAX_CHUNKS).min(blocks.count);
+    let panel_parts = MIN_TASKS.div_ceil(chunks).min(layout.panels());
+    let tap_parts = MIN_TASKS.div_ceil(chunks * panel_parts).min(gather.taps.len());
+    WeightSplit { blocks, chunks, panel_parts, tap_parts }
+}

@@ -1,0 +1,213 @@
+//! Forward convolution and input gradient: one product, two epilogues.
+
+use std::ptr::null;
+
+use resnet_simd::{Kernel, Simd};
+
+use super::epilogue::{Finish, Sums};
+use super::gather::Table;
+use super::plan::Pass;
+use super::tile::{PanelSums, Work, run_tiles};
+use super::{ConvPlan, Epilogue, GradientEpilogue, PackedLayout};
+use crate::threads::{DisjointMut, ThreadPool};
+
+/// `y = epilogue(convolution(x, w))`.
+///
+/// `x`, `y`: NHWC; `w`: packed by `plan.layout()`; `scratch`: `plan.forward_scratch_len(threads)`.
+///
+/// # Panics
+/// If a slice's length does not fit the plan.
+pub fn conv_forward(
+    plan: &ConvPlan,
+    pool: &ThreadPool,
+    x: &[f32],
+    w: &[f32],
+    epilogue: Epilogue<'_>,
+    y: &mut [f32],
+    scratch: &mut [f32],
+) {
+    let shape = &plan.shape;
+    assert_eq!(x.len(), shape.input_len(), "x");
+    assert_eq!(y.len(), shape.output_len(), "y");
+    assert_eq!(w.len(), plan.layout.len(), "packed weights");
+    assert_len("bias", epilogue.bias, shape.cout);
+    assert_len("residual", epilogue.residual, y.len());
+    let (sums, partials) = match epilogue.statistics {
+        None => (Sums::None, &mut [][..]),
+        Some(statistics) => {
+            assert_eq!(statistics.pivot.len(), shape.cout, "pivot");
+            assert_eq!(statistics.partials.len(), plan.forward_chunks() * 2 * shape.cout);
+            (Sums::Moments { pivot: statistics.pivot.as_ptr() }, statistics.partials)
+        }
+    };
+    let finish = Finish {
+        target: y.as_mut_ptr(),
+        bias: epilogue.bias.map_or(null(), <[f32]>::as_ptr),
+        add: epilogue.residual.map_or(null(), <[f32]>::as_ptr),
+        relu: epilogue.relu,
+        mask: null(),
+        sums,
+    };
+    let product = Product {
+        pass: &plan.forward,
+        layout: &plan.layout,
+        source: x.as_ptr(),
+        weights: w.as_ptr(),
+        finish,
+        partials: partials.as_mut_ptr(),
+        channels: shape.cout,
+        scratch: DisjointMut::new(scratch),
+    };
+    product.run(plan, pool);
+}
+
+/// `dx = epilogue(the convolution's gradient by x)`, from `dy`.
+///
+/// `dy`, `dx`: NHWC; `w_transposed`: packed by `plan.transposed_layout()`, see
+/// [`PackedLayout::transpose`].
+///
+/// # Panics
+/// If a slice's length does not fit the plan.
+pub fn conv_input_gradient(
+    plan: &ConvPlan,
+    pool: &ThreadPool,
+    dy: &[f32],
+    w_transposed: &[f32],
+    epilogue: GradientEpilogue<'_>,
+    dx: &mut [f32],
+) {
+    let shape = &plan.shape;
+    let layout = plan.transposed_layout();
+    assert_eq!(dy.len(), shape.output_len(), "dy");
+    assert_eq!(dx.len(), shape.input_len(), "dx");
+    assert_eq!(w_transposed.len(), layout.len(), "transposed weights");
+    assert_len("add", epilogue.add, dx.len());
+    assert_len("mask", epilogue.mask, dx.len());
+    let (sums, partials) = match epilogue.sums {
+        None => (Sums::None, &mut [][..]),
+        Some(sums) => {
+            assert_eq!(sums.z.len(), dx.len(), "z");
+            assert_eq!(sums.mean.len(), shape.cin, "mean");
+            assert_eq!(sums.partials.len(), plan.gradient_chunks() * 2 * shape.cin);
+            (Sums::Gradient { z: sums.z.as_ptr(), mean: sums.mean.as_ptr() }, sums.partials)
+        }
+    };
+    let finish = Finish {
+        target: dx.as_mut_ptr(),
+        bias: null(),
+        add: epilogue.add.map_or(null(), <[f32]>::as_ptr),
+        relu: false,
+        mask: epilogue.mask.map_or(null(), <[f32]>::as_ptr),
+        sums,
+    };
+    let mut chunk = 0;
+    for pass in &plan.backward {
+        let product = Product {
+            pass,
+            layout: &layout,
+            source: dy.as_ptr(),
+            weights: w_transposed.as_ptr(),
+            finish,
+            partials: partials.as_mut_ptr().wrapping_add(chunk * 2 * shape.cin),
+            channels: shape.cin,
+            scratch: DisjointMut::new(&mut []),
+        };
+        product.run(plan, pool);
+        chunk += pass.blocks.count;
+    }
+}
+
+fn assert_len(name: &str, slice: Option<&[f32]>, len: usize) {
+    assert!(slice.is_none_or(|slice| slice.len() == len), "{name} is not {len} long");
+}
+
+/// A pass over its operands, as the tasks share it.
+struct Product<'a> {
+    pass: &'a Pass,
+    layout: &'a PackedLayout,
+    source: *const f32,
+    weights: *const f32,
+    finish: Finish,
+    /// The pass's chunks of sums, `[block][2][channels]`; not read where no sums are taken.
+    partials: *mut f32,
+    /// Channels of the target, all groups.
+    channels: usize,
+    scratch: DisjointMut<'a, f32>,
+}
+
+// SAFETY: tasks read the source, weights and epilogue tensors, which the callers of this module
+// borrow for the whole run; a task writes the target and the partials only at the pixels of its
+// block and the channels of its panels, which no other task has.
+unsafe impl Sync for Product<'_> {}
+
+impl Product<'_> {
+    fn run(&self, plan: &ConvPlan, pool: &ThreadPool) {
+        let tasks = self.pass.blocks.count * self.pass.parts;
+        let scratch_len = self.pass.gather.scratch_len(&self.pass.blocks);
+        assert!(scratch_len * pool.threads() <= self.scratch.len(), "scratch");
+        if scratch_len == 0 {
+            pool.run(tasks, &|task| plan.isa.run(Task { product: self, task, scratch: &mut [] }));
+            return;
+        }
+        pool.run_with_thread(tasks, &|thread, task| {
+            // SAFETY: no two tasks run at once on the same thread.
+            let scratch =
+                unsafe { self.scratch.slice(thread * scratch_len..(thread + 1) * scratch_len) };
+            plan.isa.run(Task { product: self, task, scratch });
+        });
+    }
+}
+
+/// One block of pixels, some panels.
+struct Task<'a> {
+    product: &'a Product<'a>,
+    task: usize,
+    scratch: &'a mut [f32],
+}
+
+impl Kernel for Task<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Product { pass, layout, channels, .. } = *self.product;
+        let (block, part) = (self.task / pass.parts, self.task % pass.parts);
+        let mut table = Table::new();
+        // SAFETY: `conv_forward` and `conv_input_gradient` checked the source's length against the
+        // shape that the gather was made from, and borrow it for the whole run.
+        unsafe {
+            let range = pass.blocks.range(block);
+            pass.gather.fill(self.product.source, range, self.scratch, &mut table);
+        }
+        let panels = layout.panels();
+        for index in part * panels / pass.parts..(part + 1) * panels / pass.parts {
+            let panel = layout.panel(index);
+            let mut sums = PanelSums([[0.0; 32]; 2]);
+            let work = Work {
+                table: &table,
+                taps: &pass.gather.taps,
+                depth: pass.gather.depth,
+                offset: panel.group * layout.cin,
+                weights: self.product.weights.wrapping_add(panel.start),
+                width: panel.width,
+                channel: panel.first,
+                channels: panel.channels,
+                finish: &self.product.finish,
+            };
+            // SAFETY: the lengths were checked at entry: the panel lies inside the weights, its
+            // channels inside the target, and the gather's pointers are valid for a source row.
+            unsafe { run_tiles(s, &work, &mut sums) };
+            if matches!(self.product.finish.sums, Sums::None) {
+                continue;
+            }
+            for (which, sums) in sums.0.iter().enumerate() {
+                // SAFETY: the row (block, which) of the partials has room for all channels, as was
+                // checked at entry; no other task has this block and panel.
+                unsafe {
+                    let row = self.product.partials.add((block * 2 + which) * channels);
+                    row.add(panel.first).copy_from_nonoverlapping(sums.as_ptr(), panel.channels);
+                }
+            }
+        }
+    }
+}

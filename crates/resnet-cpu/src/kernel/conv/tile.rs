@@ -1,0 +1,238 @@
+//! The inner product: a tile of pixels times a panel of channels, whole reduction in registers.
+//!
+//! Heights follow from the registers. AVX-512 has 32: 14 pixels x 2 vectors = 28 sums, 2 weights, 1
+//! broadcast; the same height serves narrower panels (24 = a vector and a half one). AVX2 has 16:
+//! 6 x 2 = 12 sums, 2 weights, 1 broadcast, or 12 x 1. Rests take lower tiles; a tile that is higher
+//! than the rest computes its last pixel again and writes it once.
+
+use resnet_simd::Simd;
+
+use super::epilogue::{Column, Finish, finish};
+use super::gather::{Table, Tap};
+
+/// The widest tile in floats: 14 pixels of 32 channels.
+const MAX_TILE: usize = 14 * 32;
+/// How far ahead of the multiplication weights are fetched, in floats: cold ones come from memory.
+const PREFETCH: usize = 512;
+
+/// Tiles of one block and panel.
+pub(super) struct Work<'a> {
+    pub(super) table: &'a Table,
+    pub(super) taps: &'a [Tap],
+    /// Floats a tap multiplies, and where they start in each row.
+    pub(super) depth: usize,
+    pub(super) offset: usize,
+    /// The panel's weights, `[tap][depth][width]`.
+    pub(super) weights: *const f32,
+    pub(super) width: usize,
+    /// The panel's first channel, and how many count.
+    pub(super) channel: usize,
+    pub(super) channels: usize,
+    pub(super) finish: &'a Finish,
+}
+
+/// Two running sums for each channel of a panel.
+#[repr(align(64))]
+pub(super) struct PanelSums(pub(super) [[f32; 32]; 2]);
+
+#[repr(align(64))]
+struct Buffer([std::mem::MaybeUninit<f32>; MAX_TILE]);
+
+/// The unit that block sizes are a multiple of: all full tiles of `S` fit it.
+pub(super) fn height_unit(lanes: usize) -> usize {
+    if lanes == 16 { 14 } else { 12 }
+}
+
+/// All tiles of a block and panel, in order.
+///
+/// # Safety
+/// The table's pointers are valid for `offset + depth` floats, `weights` for all taps, and `finish`
+/// as [`finish`] says for the table's targets and the panel's channels.
+#[inline(always)]
+pub(super) unsafe fn run_tiles<S: Simd>(s: S, work: &Work<'_>, sums: &mut PanelSums) {
+    // SAFETY: passed on. Each tile shape's width is the panel's.
+    unsafe {
+        match (S::LANES, work.width) {
+            (16, 32) => tiles_14::<S, 2, 0>(s, work, sums),
+            (16, 24) => tiles_14::<S, 1, 1>(s, work, sums),
+            (16, 16) => tiles_14::<S, 1, 0>(s, work, sums),
+            (16, 8) => tiles_14::<S, 0, 1>(s, work, sums),
+            (8, 16) => tiles_6(s, work, sums),
+            (8, 8) => tiles_12(s, work, sums),
+            (lanes, width) => unreachable!("no tile of width {width} for {lanes} lanes"),
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn tiles_14<S: Simd, const NV: usize, const NH: usize>(
+    s: S,
+    work: &Work<'_>,
+    sums: &mut PanelSums,
+) {
+    let (mut row, rows) = (0, work.table.targets().len());
+    while row < rows {
+        // SAFETY: passed on; a tile overhangs the rows by 13 at most.
+        unsafe {
+            row += match rows - row {
+                11.. => tile::<S, 14, NV, NH>(s, work, row, sums),
+                5..=10 => tile::<S, 7, NV, NH>(s, work, row, sums),
+                3..=4 => tile::<S, 4, NV, NH>(s, work, row, sums),
+                2 => tile::<S, 2, NV, NH>(s, work, row, sums),
+                _ => tile::<S, 1, NV, NH>(s, work, row, sums),
+            }
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn tiles_12<S: Simd>(s: S, work: &Work<'_>, sums: &mut PanelSums) {
+    let (mut row, rows) = (0, work.table.targets().len());
+    while row < rows {
+        // SAFETY: passed on; a tile overhangs the rows by 13 at most.
+        unsafe {
+            row += match rows - row {
+                10.. => tile::<S, 12, 1, 0>(s, work, row, sums),
+                5..=9 => tile::<S, 6, 1, 0>(s, work, row, sums),
+                3..=4 => tile::<S, 4, 1, 0>(s, work, row, sums),
+                _ => tile::<S, 1, 1, 0>(s, work, row, sums),
+            }
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn tiles_6<S: Simd>(s: S, work: &Work<'_>, sums: &mut PanelSums) {
+    let (mut row, rows) = (0, work.table.targets().len());
+    while row < rows {
+        // SAFETY: passed on; a tile overhangs the rows by 13 at most.
+        unsafe {
+            row += match rows - row {
+                5.. => tile::<S, 6, 2, 0>(s, work, row, sums),
+                3..=4 => tile::<S, 4, 2, 0>(s, work, row, sums),
+                2 => tile::<S, 2, 2, 0>(s, work, row, sums),
+                _ => tile::<S, 1, 2, 0>(s, work, row, sums),
+            }
+        }
+    }
+}
+
+/// One tile of up to `M` pixels from `row` on; returns `M`.
+#[inline(always)]
+unsafe fn tile<S: Simd, const M: usize, const NV: usize, const NH: usize>(
+    s: S,
+    work: &Work<'_>,
+    row: usize,
+    sums: &mut PanelSums,
+) -> usize {
+    let mut buffer = Buffer([std::mem::MaybeUninit::uninit(); MAX_TILE]);
+    let buffer = buffer.0.as_mut_ptr().cast::<f32>();
+    let targets = work.table.targets();
+    let targets = &targets[row..targets.len().min(row + M)];
+    let (lanes, half) = (S::LANES, <S::Half as Simd>::LANES);
+    let [first, second] = sums.0.each_mut().map(|sums| sums.as_mut_ptr());
+    // SAFETY: the buffer holds M * width <= MAX_TILE floats, all of which `multiply` writes; a
+    // column's lanes count up to the panel's channels, the rest passed on.
+    unsafe {
+        multiply::<S, M, NV, NH>(s, work, row, buffer);
+        let column = |at: usize, lanes: usize| Column {
+            sums: buffer.add(at),
+            stride: work.width,
+            targets,
+            channel: work.channel + at,
+            valid: work.channels.saturating_sub(at).min(lanes),
+            first: first.add(at),
+            second: second.add(at),
+        };
+        for j in 0..NV {
+            finish(s, work.finish, &column(j * lanes, lanes));
+        }
+        if NH == 1 {
+            finish(s.half(), work.finish, &column(NV * lanes, half));
+        }
+    }
+    M
+}
+
+/// The sums of one tile, written to `buffer` as `[M][width]`.
+#[inline(always)]
+unsafe fn multiply<S: Simd, const M: usize, const NV: usize, const NH: usize>(
+    s: S,
+    work: &Work<'_>,
+    row: usize,
+    buffer: *mut f32,
+) {
+    let h = s.half();
+    let (lanes, half) = (S::LANES, <S::Half as Simd>::LANES);
+    let width = NV * lanes + NH * half;
+    let mut full = [[s.splat(0.0); NV]; M];
+    let mut rest = [[h.splat(0.0); NH]; M];
+    for (at, tap) in work.taps.iter().enumerate() {
+        let pointers = work.table.tap(at);
+        debug_assert!(row + M <= pointers.len());
+        // SAFETY: `row + M` is at most TILE_OVERHANG beyond the rows, which the table holds; each
+        // pointer is valid for `offset + depth` floats and the weights for `depth * width` a tap, as
+        // the caller promises.
+        unsafe {
+            let rows: [*const f32; M] =
+                std::array::from_fn(|m| (*pointers.get_unchecked(row + m)).add(work.offset));
+            let mut w = work.weights.add(tap.index * work.depth * width);
+            let mut k = 0;
+            while k < work.depth / 4 * 4 {
+                for u in 0..4 {
+                    step(s, &mut full, &mut rest, &rows, k + u, w.add(u * width));
+                }
+                w = w.add(4 * width);
+                k += 4;
+            }
+            while k < work.depth {
+                step(s, &mut full, &mut rest, &rows, k, w);
+                w = w.add(width);
+                k += 1;
+            }
+        }
+    }
+    // SAFETY: the caller's buffer holds M * width floats.
+    unsafe {
+        for m in 0..M {
+            for (j, &sum) in full[m].iter().enumerate() {
+                s.store_ptr(sum, buffer.add(m * width + j * lanes));
+            }
+            for (j, &sum) in rest[m].iter().enumerate() {
+                h.store_ptr(sum, buffer.add(m * width + NV * lanes + j * half));
+            }
+        }
+    }
+}
+
+/// One multiply-add of every sum: float `k` of each row times one row of weights.
+#[inline(always)]
+unsafe fn step<S: Simd, const M: usize, const NV: usize, const NH: usize>(
+    s: S,
+    full: &mut [[S::F32; NV]; M],
+    rest: &mut [[<S::Half as Simd>::F32; NH]; M],
+    rows: &[*const f32; M],
+    k: usize,
+    w: *const f32,
+) {
+    let h = s.half();
+    // SAFETY: `k` is less than the depth, and `w` points to a row of weights, as the caller says.
+    unsafe {
+        let wide: [S::F32; NV] = std::array::from_fn(|j| s.load_ptr(w.add(j * S::LANES)));
+        let narrow: [<S::Half as Simd>::F32; NH] = std::array::from_fn(|j| {
+            h.load_ptr(w.add(NV * S::LANES + j * <S::Half as Simd>::LANES))
+        });
+        for j in 0..NV + NH {
+            s.prefetch(w.wrapping_add(PREFETCH + 16 * j));
+        }
+        for m in 0..M {
+            let x = *rows[m].add(k);
+            for j in 0..NV {
+                full[m][j] = s.mul_add(s.splat(x), wide[j], full[m][j]);
+            }
+            for j in 0..NH {
+                rest[m][j] = h.mul_add(h.splat(x), narrow[j], rest[m][j]);
+            }
+        }
+    }
+}

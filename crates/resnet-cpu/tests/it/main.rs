@@ -1,0 +1,3 @@
+//! The engine against its scalar twins and itself.
+
+mod conv;
