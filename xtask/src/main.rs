@@ -4,12 +4,14 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use xtask::tidy;
+use xtask::{oracle, tidy};
 
 const USAGE: &str = "\
 usage: cargo xtask COMMAND
 
   tidy    check the tree against the rules of the house (also run as a test)
+  oracle [--python FILE] [--data FOLDER] [SCRIPT ...]
+          regenerate the fixtures from PyTorch (docs/parity.md says more)
 ";
 
 fn main() -> ExitCode {
@@ -17,6 +19,7 @@ fn main() -> ExitCode {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let result = match words[..] {
         ["tidy"] => run_tidy(),
+        ["oracle", ref rest @ ..] => run_oracle(rest),
         _ => {
             eprint!("{USAGE}");
             return ExitCode::from(2);
@@ -35,6 +38,11 @@ fn run_tidy() -> anyhow::Result<ExitCode> {
     let report = tidy::check(&tidy::Tree::read(workspace_root())?);
     print!("{report}");
     Ok(if report.passes() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn run_oracle(words: &[&str]) -> anyhow::Result<ExitCode> {
+    oracle::run(workspace_root(), &oracle::Options::parse(words)?)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The folder of the workspace: the one above this crate.

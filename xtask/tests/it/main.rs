@@ -179,3 +179,13 @@ fn every_crate_has_the_shared_lints() {
         &["1: the workspace's lints are not in force"],
     );
 }
+
+#[test]
+fn every_fixture_is_what_its_script_makes() -> Result<(), String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies below the root");
+    let stale = xtask::oracle::stale(root).map_err(|error| format!("{error:#}"))?;
+    if stale.is_empty() {
+        return Ok(());
+    }
+    Err(format!("`cargo xtask oracle` must make these again: {stale:?}"))
+}
