@@ -1,0 +1,184 @@
+//! The CPU executor: compiles graphs to plans, keeps the state, runs plans over one arena.
+
+mod derived;
+mod memory;
+mod run;
+mod state;
+
+use std::cell::RefCell;
+
+use resnet_core::executor::{Executor, ExecutorError, Input, StepId};
+use resnet_core::graph::Graph;
+use resnet_core::op::{DType, Op};
+use resnet_core::pass;
+use resnet_simd::{AlignedVec, Isa};
+
+use self::derived::Derived;
+use self::memory::{Access, Memory, StatePlace};
+use self::state::StateStore;
+use crate::plan::{Layout, Plan, Slot, lower};
+use crate::threads::ThreadPool;
+
+/// How an executor computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CpuOptions {
+    /// Instruction set.
+    pub isa: Isa,
+    /// Computing threads, the calling one included.
+    pub threads: usize,
+    /// Fills every buffer with NaN before it is written and after it was last read, and panics if a
+    /// NaN reaches an output or state: a proof that no step reads what was not written.
+    pub checked: bool,
+}
+
+/// Runs graphs on the CPU in f32.
+pub struct CpuExecutor {
+    options: CpuOptions,
+    pool: ThreadPool,
+    arena: AlignedVec<f32>,
+    states: StateStore,
+    compiled: Vec<Option<Compiled>>,
+}
+
+/// A plan with what a run of it needs.
+struct Compiled {
+    plan: Plan,
+    /// Where each of the plan's state tensors is in the store.
+    states: Vec<usize>,
+    derived: Derived,
+    outputs: Vec<Vec<f32>>,
+    places: Vec<StatePlace>,
+    handed: RefCell<Vec<(Slot, Access)>>,
+}
+
+impl CpuExecutor {
+    /// An executor with no state yet.
+    pub fn new(options: CpuOptions) -> CpuExecutor {
+        CpuExecutor {
+            options,
+            pool: ThreadPool::new(options.threads),
+            arena: AlignedVec::zeroed(0),
+            states: StateStore::default(),
+            compiled: Vec::new(),
+        }
+    }
+
+    /// How it computes.
+    pub fn options(&self) -> CpuOptions {
+        self.options
+    }
+
+    /// The plan of a compiled step.
+    pub fn plan(&self, step: StepId) -> &Plan {
+        &self.step(step).plan
+    }
+
+    /// Bytes of the arena and of all state.
+    pub fn memory_bytes(&self) -> usize {
+        4 * self.arena.len() + self.states.bytes()
+    }
+
+    fn step(&self, step: StepId) -> &Compiled {
+        self.compiled[step.0].as_ref().expect("the step was released")
+    }
+
+    fn check_inputs(plan: &Plan, inputs: &[Input<'_>]) -> Result<(), ExecutorError> {
+        for (i, (name, dtype, expected)) in plan.inputs.iter().enumerate() {
+            let found = match (inputs.get(i), dtype) {
+                (Some(Input::U8(values)), DType::U8) => values.len(),
+                (Some(Input::U32(values)), DType::U32) => values.len(),
+                (Some(Input::F32(values)), DType::F32) => values.len(),
+                _ => 0,
+            };
+            if found != *expected {
+                return Err(ExecutorError::BadInput { name: name.clone(), found, expected: *expected });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Executor for CpuExecutor {
+    fn compile(&mut self, graph: &Graph) -> Result<StepId, ExecutorError> {
+        graph.verify()?;
+        let (graph, folds) = fold(graph)?;
+        let plan = lower::lower(&graph, self.options.isa, self.options.threads)?;
+        let states = plan.states.iter().map(|state| self.states.bind(state));
+        let states = states.collect::<Result<Vec<usize>, ExecutorError>>()?;
+        let derived = Derived::new(folds, &mut self.states)?;
+        if 4 * self.arena.len() < plan.arena_bytes {
+            self.arena = AlignedVec::zeroed(plan.arena_bytes.div_ceil(4));
+        }
+        let outputs = plan.outputs.iter().map(|(_, _, _, len)| vec![0.0; *len]).collect();
+        let places = Vec::with_capacity(states.len());
+        let handed = RefCell::new(Vec::with_capacity(plan.states.len() + 16));
+        self.compiled.push(Some(Compiled { plan, states, derived, outputs, places, handed }));
+        Ok(StepId(self.compiled.len() - 1))
+    }
+
+    fn release(&mut self, step: StepId) {
+        self.compiled[step.0] = None;
+    }
+
+    fn run(&mut self, step: StepId, inputs: &[Input<'_>]) -> Result<(), ExecutorError> {
+        let compiled = self.compiled[step.0].as_mut().expect("the step was released");
+        Self::check_inputs(&compiled.plan, inputs)?;
+        compiled.derived.refresh(&mut self.states);
+        let Compiled { plan, states, outputs, places, handed, .. } = compiled;
+        places.clear();
+        places.extend(states.iter().map(|&i| self.states.place(i)));
+        // SAFETY: the store is borrowed mutably for the run and not touched until `memory` is gone;
+        // its tensors are allocations of their own, and `bind` gives each name one tensor.
+        let mut memory =
+            unsafe { Memory::new(plan, &mut self.arena, places, inputs, handed) };
+        let machine = run::Machine { isa: self.options.isa, pool: &self.pool };
+        for (i, step) in plan.steps.iter().enumerate() {
+            if self.options.checked {
+                memory.poison(i);
+            }
+            run::work(machine, &step.work, &memory.step());
+        }
+        for ((_, slot, layout, _), output) in plan.outputs.iter().zip(outputs) {
+            let operands = memory.step();
+            let values = operands.read(*slot);
+            match layout {
+                Layout::Plain => output.copy_from_slice(&values[..output.len()]),
+                Layout::Packed(layout) => layout.unpack(values, output),
+            }
+        }
+        for (state, &at) in plan.states.iter().zip(states.iter()) {
+            if state.written {
+                self.states.touch(at);
+            }
+        }
+        Ok(())
+    }
+
+    fn output(&self, step: StepId, name: &str) -> Result<Vec<f32>, ExecutorError> {
+        let compiled = self.step(step);
+        let at = compiled.plan.outputs.iter().position(|(output, ..)| output == name);
+        let at = at.ok_or_else(|| ExecutorError::UnknownOutput { name: name.into() })?;
+        Ok(compiled.outputs[at].clone())
+    }
+
+    fn import(&mut self, name: &str, shape: &[usize], values: &[f32]) -> Result<(), ExecutorError> {
+        self.states.import(name, shape, values)
+    }
+
+    fn export(&self, name: &str) -> Result<Vec<f32>, ExecutorError> {
+        self.states.export(name)
+    }
+
+    fn states(&self) -> Vec<(String, Vec<usize>)> {
+        self.states.list().map(|(name, _, shape)| (name.into(), shape.to_vec())).collect()
+    }
+}
+
+/// An evaluation graph gets its batch norms folded into its convolutions.
+fn fold(graph: &Graph) -> Result<(Graph, Vec<pass::fold_bn::Fold>), ExecutorError> {
+    let trains = graph.nodes.iter().any(|node| matches!(node.op, Op::CrossEntropyGrad(_)));
+    if trains {
+        return Ok((graph.clone(), Vec::new()));
+    }
+    Ok(pass::fold_bn::fold_batch_norm(graph)?)
+}

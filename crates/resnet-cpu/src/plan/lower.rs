@@ -1,0 +1,770 @@
+//! From nodes to steps: one function walks the graph, one arm an operation says its steps.
+
+use resnet_core::graph::{Graph, Node, NodeId, Origin, TensorId};
+use resnet_core::op::{Conv2d, Op};
+use resnet_core::{cost, executor::ExecutorError};
+use resnet_simd::Isa;
+
+use super::fuse::{self, Fusion, Group};
+use super::{Buffer, Dims, GradSums, Layout, Plan, Residual, Slot, StateUse, Statistics, Step, Work};
+use super::{arena, fuse::Residual as NodeResidual};
+use crate::kernel::Rows;
+use crate::kernel::conv::{ConvPlan, ConvShape};
+
+/// Rows whose sums a pass of its own adds up in f32 before they are combined in f64.
+const CHUNK_ROWS: usize = 168;
+
+/// Plans a verified graph. The number of threads decides the size of scratch, nothing else.
+pub(crate) fn lower(graph: &Graph, isa: Isa, threads: usize) -> Result<Plan, ExecutorError> {
+    let mut lowering = Lowering::new(graph, isa, threads);
+    lowering.find_layouts()?;
+    lowering.find_aliases();
+    for i in 0..graph.nodes.len() {
+        lowering.node(NodeId(i as u32))?;
+    }
+    lowering.store_updates();
+    Ok(lowering.finish())
+}
+
+/// What batch norm leaves for its application and its gradient.
+#[derive(Clone, Copy, Debug)]
+struct NormSlots {
+    coefficients: Slot,
+}
+
+pub(super) struct Lowering<'a> {
+    pub(super) graph: &'a Graph,
+    isa: Isa,
+    threads: usize,
+    fusion: Fusion,
+    uses: Vec<u32>,
+    slots: Vec<Option<Slot>>,
+    layouts: Vec<Layout>,
+    /// The state that a value is written to directly.
+    aliases: Vec<Option<Slot>>,
+    norms: Vec<Option<NormSlots>>,
+    /// Partial sums that the producer of a tensor made: slot and number of chunks.
+    partials: Vec<Option<(Slot, usize)>>,
+    sizes: Vec<usize>,
+    steps: Vec<Step>,
+    states: Vec<StateUse>,
+    name: String,
+    macs: u64,
+}
+
+impl<'a> Lowering<'a> {
+    fn new(graph: &'a Graph, isa: Isa, threads: usize) -> Lowering<'a> {
+        let tensors = graph.tensors.len();
+        let mut lowering = Lowering {
+            graph,
+            isa,
+            threads,
+            fusion: fuse::fuse(graph),
+            uses: graph.uses(),
+            slots: vec![None; tensors],
+            layouts: vec![Layout::Plain; tensors],
+            aliases: vec![None; tensors],
+            norms: vec![None; graph.nodes.len()],
+            partials: vec![None; tensors],
+            sizes: Vec::new(),
+            steps: Vec::new(),
+            states: Vec::new(),
+            name: String::new(),
+            macs: 0,
+        };
+        for (i, input) in graph.inputs.iter().enumerate() {
+            lowering.slots[input.0 as usize] = Some(Slot::Input(i as u32));
+        }
+        for (id, role) in graph.states() {
+            let slot = Slot::State(lowering.states.len() as u32);
+            lowering.slots[id.0 as usize] = Some(slot);
+            lowering.states.push(StateUse {
+                name: graph.get(id).name.clone(),
+                role,
+                shape: graph.shape(id).to_vec(),
+                layout: None,
+                written: graph.updates.iter().any(|(state, _)| *state == id),
+            });
+        }
+        lowering
+    }
+
+    /// Weights live in panels where a convolution reads them, and gradients as it writes them.
+    fn find_layouts(&mut self) -> Result<(), ExecutorError> {
+        for node in &self.graph.nodes {
+            let weight = match &node.op {
+                Op::Conv2d(_)
+                | Op::Conv2dInputGrad { .. }
+                | Op::Linear
+                | Op::LinearInputGrad => node.inputs[1],
+                Op::Conv2dWeightGrad(_) | Op::LinearWeightGrad => node.outputs[0],
+                _ => continue,
+            };
+            let layout = Layout::Packed(*self.conv_plan(node)?.layout());
+            self.set_layout(weight, layout);
+        }
+        for &(state, value) in &self.graph.updates {
+            if self.layouts[value.0 as usize] != Layout::Plain {
+                let layout = self.layouts[value.0 as usize].clone();
+                self.set_layout(state, layout);
+            }
+        }
+        // State that no convolution reads is plain, but for what an update passes through.
+        for node in &self.graph.nodes {
+            if matches!(node.op, Op::SgdUpdate(_) | Op::ClipFactor { .. }) {
+                continue;
+            }
+            for input in &node.inputs {
+                if let Some(Slot::State(i)) = self.slots[input.0 as usize] {
+                    self.states[i as usize].layout.get_or_insert(Layout::Plain);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Inputs stay plain: they are packed before use.
+    fn set_layout(&mut self, tensor: TensorId, layout: Layout) {
+        match self.graph.get(tensor).origin {
+            Origin::Input => {}
+            Origin::State(_) => {
+                let Some(Slot::State(i)) = self.slots[tensor.0 as usize] else { return };
+                self.states[i as usize].layout = Some(layout.clone());
+                self.layouts[tensor.0 as usize] = layout;
+            }
+            Origin::Node(node, _) => {
+                let op = &self.graph.nodes[node.0 as usize].op;
+                if matches!(op, Op::Conv2dWeightGrad(_) | Op::LinearWeightGrad) {
+                    self.layouts[tensor.0 as usize] = layout;
+                }
+            }
+        }
+    }
+
+    /// A value goes straight into its state where nobody reads the old one after it is written.
+    fn find_aliases(&mut self) {
+        for &(state, value) in &self.graph.updates {
+            let Origin::Node(producer, _) = self.graph.get(value).origin else { continue };
+            let node = &self.graph.nodes[producer.0 as usize];
+            let readers = self.uses[state.0 as usize];
+            let in_place = matches!(node.op, Op::BatchNorm { .. } | Op::SgdUpdate(_))
+                && readers == 1
+                && node.inputs.contains(&state);
+            if readers == 0 || in_place {
+                self.aliases[value.0 as usize] = self.slots[state.0 as usize];
+            }
+        }
+    }
+
+    /// The slot that holds a tensor, as it is.
+    fn slot(&self, tensor: TensorId) -> Slot {
+        self.slots[tensor.0 as usize].expect("nodes are in topological order")
+    }
+
+    /// The slot of a tensor in canonical layout.
+    fn plain(&mut self, tensor: TensorId) -> Slot {
+        let x = self.slot(tensor);
+        match self.layouts[tensor.0 as usize].clone() {
+            Layout::Plain => x,
+            Layout::Packed(layout) => {
+                let y = self.buffer(4 * self.graph.ty(tensor).len());
+                self.push(Work::Unpack { layout, x, y });
+                y
+            }
+        }
+    }
+
+    /// The slot of weights in panels.
+    fn packed(&mut self, tensor: TensorId, plan: &ConvPlan) -> Slot {
+        let x = self.slot(tensor);
+        match self.layouts[tensor.0 as usize] {
+            Layout::Packed(_) => x,
+            Layout::Plain => {
+                let layout = *plan.layout();
+                let y = self.buffer(4 * layout.len());
+                self.push(Work::Pack { layout, x, y });
+                y
+            }
+        }
+    }
+
+    fn buffer(&mut self, bytes: usize) -> Slot {
+        self.sizes.push(bytes);
+        Slot::Buffer(self.sizes.len() as u32 - 1)
+    }
+
+    fn floats(&mut self, count: usize) -> Slot {
+        self.buffer(4 * count)
+    }
+
+    fn scratch(&mut self, floats: usize) -> Option<Slot> {
+        (floats > 0).then(|| self.floats(floats))
+    }
+
+    /// Where a tensor is to be written.
+    fn out(&mut self, tensor: TensorId) -> Slot {
+        let slot = match self.aliases[tensor.0 as usize] {
+            Some(state) => state,
+            None => match &self.layouts[tensor.0 as usize] {
+                Layout::Packed(layout) => {
+                    let len = layout.len();
+                    self.floats(len)
+                }
+                Layout::Plain => {
+                    let ty = self.graph.ty(tensor);
+                    self.buffer(ty.len() * ty.dtype.size())
+                }
+            },
+        };
+        self.slots[tensor.0 as usize] = Some(slot);
+        slot
+    }
+
+    /// Where a tensor is to be written that may take the place of `x`: `x` itself if it lies in a
+    /// buffer and this is its only reader.
+    fn out_over(&mut self, x: TensorId, tensor: TensorId) -> Slot {
+        let free = self.uses[x.0 as usize] == 1 && self.aliases[tensor.0 as usize].is_none();
+        match self.slot(x) {
+            slot @ Slot::Buffer(_) if free => {
+                self.slots[tensor.0 as usize] = Some(slot);
+                slot
+            }
+            _ => self.out(tensor),
+        }
+    }
+
+    fn push(&mut self, work: Work) {
+        let macs = std::mem::take(&mut self.macs);
+        self.steps.push(Step { name: self.name.clone(), work, macs });
+    }
+
+    fn get(&self, node: NodeId) -> &'a Node {
+        &self.graph.nodes[node.0 as usize]
+    }
+
+    fn channels(&self, tensor: TensorId) -> usize {
+        *self.graph.shape(tensor).last().expect("no scalars have channels")
+    }
+
+    fn dims(&self, tensor: TensorId) -> Dims {
+        self.graph.shape(tensor).try_into().expect("shape inference: a picture has four sizes")
+    }
+
+    fn rows(&self, tensor: TensorId) -> Rows {
+        let channels = self.channels(tensor);
+        let rows = self.graph.ty(tensor).len() / channels;
+        Rows { rows, channels, chunk_rows: CHUNK_ROWS }
+    }
+
+    /// The convolution that a node is or differentiates; a classifier is one of a single pixel.
+    fn conv_plan(&self, node: &Node) -> Result<Box<ConvPlan>, ExecutorError> {
+        let shape = |i: TensorId| self.graph.shape(i);
+        let (input, output, weight) = match &node.op {
+            Op::Conv2d(_) | Op::Linear => (node.inputs[0], node.outputs[0], node.inputs[1]),
+            Op::Conv2dInputGrad { .. } | Op::LinearInputGrad => {
+                (node.outputs[0], node.inputs[0], node.inputs[1])
+            }
+            _ => (node.inputs[0], node.inputs[1], node.outputs[0]),
+        };
+        let shape = match &node.op {
+            Op::Conv2d(conv) | Op::Conv2dInputGrad { conv, .. } | Op::Conv2dWeightGrad(conv) => {
+                conv_shape(conv, shape(input), shape(output))
+            }
+            _ => ConvShape::linear(shape(input)[0], shape(weight)[1], shape(weight)[0]),
+        };
+        ConvPlan::new(&shape, self.isa).map(Box::new).map_err(|why| ExecutorError::Unsupported {
+            node: node.name.clone(),
+            op: node.op.name(),
+            why: why.to_string(),
+        })
+    }
+
+    fn node(&mut self, id: NodeId) -> Result<(), ExecutorError> {
+        let node = self.get(id);
+        self.name.clone_from(&node.name);
+        self.macs = cost::macs(self.graph, node);
+        if matches!(node.op, Op::BatchNorm { .. } | Op::BatchNormInference { .. }) {
+            self.norm_coefficients(id);
+        }
+        if let Some(group) = self.fusion.group_at[id.0 as usize] {
+            return self.group(group);
+        }
+        if self.fusion.absorbed[id.0 as usize] {
+            return Ok(());
+        }
+        self.single(id)
+    }
+
+    fn group(&mut self, group: Group) -> Result<(), ExecutorError> {
+        match group {
+            Group::Conv { conv, add, relu, out } => self.conv(conv, add, relu, out),
+            Group::Normalize { norm, residual, relu, out } => {
+                self.normalize(norm, residual, relu, out);
+                Ok(())
+            }
+            Group::InputGrad { grad, add, mask, out } => self.input_grad(grad, add, mask, out),
+            Group::MaskedGrad { dy, mask, out } => {
+                self.masked_grad(dy, mask, out);
+                Ok(())
+            }
+        }
+    }
+
+    fn conv(
+        &mut self,
+        id: NodeId,
+        add: Option<TensorId>,
+        relu: bool,
+        out: TensorId,
+    ) -> Result<(), ExecutorError> {
+        let node = self.get(id);
+        let plan = self.conv_plan(node)?;
+        self.name.clone_from(&node.name);
+        self.macs = 0;
+        let (x, w) = (self.slot(node.inputs[0]), self.packed(node.inputs[1], &plan));
+        self.macs = cost::macs(self.graph, node);
+        let bias = node.inputs.get(2).map(|&bias| self.slot(bias));
+        let add = add.map(|add| self.slot(add));
+        let statistics = self.fusion.statistics_of[out.0 as usize].map(|norm| {
+            let pivot = self.slot(self.get(norm).inputs[3]);
+            let chunks = plan.forward_chunks();
+            let partials = self.floats(chunks * 2 * plan.shape().cout);
+            self.partials[out.0 as usize] = Some((partials, chunks));
+            Statistics { pivot, partials }
+        });
+        let y = self.out(out);
+        let scratch = self.scratch(plan.forward_scratch_len(self.threads));
+        self.push(Work::Conv { plan, x, w, bias, add, relu, statistics, y, scratch });
+        Ok(())
+    }
+
+    /// The steps at a batch norm's own place: statistics if nobody made them, and coefficients.
+    fn norm_coefficients(&mut self, id: NodeId) {
+        let node = self.get(id);
+        let x = node.inputs[0];
+        let c = self.channels(x);
+        let [gamma, beta, mean, var] = [1, 2, 3, 4].map(|i| self.slot(node.inputs[i]));
+        let coefficients = self.floats(2 * c);
+        self.norms[id.0 as usize] = Some(NormSlots { coefficients });
+        let (eps, momentum) = match node.op {
+            Op::BatchNorm { eps, momentum } => (eps, momentum),
+            Op::BatchNormInference { eps } => {
+                let norm = [gamma, beta, mean, var];
+                self.push(Work::NormCoefficients { eps, norm, coefficients });
+                return;
+            }
+            _ => unreachable!("called for batch norms only"),
+        };
+        let rows = self.rows(x);
+        let made = self.fusion.statistics_of[x.0 as usize] == Some(id);
+        let (partials, chunks) = match self.partials[x.0 as usize] {
+            Some(made_with_it) if made => made_with_it,
+            _ => {
+                let partials = self.floats(rows.partials_len(2));
+                let (z, statistics) = (self.slot(x), Statistics { pivot: mean, partials });
+                self.push(Work::NormStatistics { rows, z, statistics });
+                (partials, rows.chunks())
+            }
+        };
+        let new_running = [self.running_out(id, 3, mean), self.running_out(id, 4, var)];
+        let (batch_mean, rstd) = (self.out(node.outputs[1]), self.out(node.outputs[2]));
+        self.push(Work::NormFinish {
+            rows: rows.rows,
+            chunks,
+            eps,
+            momentum,
+            partials,
+            gamma,
+            beta,
+            running: new_running,
+            mean: batch_mean,
+            rstd,
+            coefficients,
+        });
+    }
+
+    /// The place of a new running statistic, which starts as a copy of the old one.
+    fn running_out(&mut self, id: NodeId, output: usize, old: Slot) -> Slot {
+        let new = self.out(self.get(id).outputs[output]);
+        if new != old {
+            self.push(Work::Store { x: old, y: new });
+        }
+        new
+    }
+
+    fn normalize(&mut self, norm: NodeId, residual: NodeResidual, relu: bool, out: TensorId) {
+        let x = self.get(norm).inputs[0];
+        let z = self.slot(x);
+        let coefficients = self.coefficients(norm);
+        let residual = match residual {
+            NodeResidual::None => Residual::None,
+            NodeResidual::Plain(tensor) => Residual::Plain(self.slot(tensor)),
+            NodeResidual::Norm(other) => Residual::Norm {
+                z: self.slot(self.get(other).inputs[0]),
+                coefficients: self.coefficients(other),
+            },
+        };
+        let y = self.out_over(x, out);
+        self.push(Work::NormApply { z, coefficients, residual, relu, y });
+    }
+
+    fn coefficients(&self, norm: NodeId) -> Slot {
+        self.norms[norm.0 as usize].expect("a batch norm stands before its group").coefficients
+    }
+
+    fn input_grad(
+        &mut self,
+        id: NodeId,
+        add: Option<TensorId>,
+        mask: Option<TensorId>,
+        out: TensorId,
+    ) -> Result<(), ExecutorError> {
+        let node = self.get(id);
+        let plan = self.conv_plan(node)?;
+        self.name.clone_from(&node.name);
+        self.macs = 0;
+        let (dy, w) = (self.slot(node.inputs[0]), self.packed(node.inputs[1], &plan));
+        let transposed = self.floats(plan.transposed_layout().len());
+        self.push(Work::Transpose { layout: *plan.layout(), w, y: transposed });
+        self.macs = cost::macs(self.graph, node);
+        let [add, mask] = [add, mask].map(|tensor| tensor.map(|tensor| self.slot(tensor)));
+        let sums = self.fusion.sums_of[out.0 as usize].map(|norm| {
+            let chunks = plan.gradient_chunks();
+            self.grad_sums(norm, out, chunks, chunks * 2 * plan.shape().cin)
+        });
+        let dx = self.out(out);
+        let scratch = self.scratch(plan.gradient_scratch_len());
+        let w = transposed;
+        self.push(Work::ConvInputGrad { plan, dy, w, add, mask, sums, dx, scratch });
+        Ok(())
+    }
+
+    /// The sums of batch norm gradient `norm` over gradient tensor `g`, to be made with it.
+    fn grad_sums(&mut self, norm: NodeId, g: TensorId, chunks: usize, floats: usize) -> GradSums {
+        let partials = self.floats(floats);
+        self.partials[g.0 as usize] = Some((partials, chunks));
+        let inputs = &self.get(norm).inputs;
+        GradSums { z: self.slot(inputs[1]), mean: self.slot(inputs[3]), partials }
+    }
+
+    fn masked_grad(&mut self, dy: TensorId, mask: TensorId, out: TensorId) {
+        let rows = self.rows(dy);
+        let (from, mask) = (self.slot(dy), self.slot(mask));
+        let sums = self.fusion.sums_of[out.0 as usize]
+            .map(|norm| self.grad_sums(norm, out, rows.chunks(), rows.partials_len(2)));
+        let g = self.out_over(dy, out);
+        if sums.is_some() && g != from {
+            // The pass that also sums works in place.
+            self.push(Work::Store { x: from, y: g });
+            self.push(Work::MaskedGrad { rows, dy: g, mask, g, sums });
+        } else {
+            self.push(Work::MaskedGrad { rows, dy: from, mask, g, sums });
+        }
+    }
+
+    fn norm_grad(&mut self, id: NodeId) {
+        let node = self.get(id);
+        let [dy, x] = [node.inputs[0], node.inputs[1]];
+        let rows = self.rows(dy);
+        let [gamma, mean, rstd] = [2, 3, 4].map(|i| self.slot(node.inputs[i]));
+        let made = self.fusion.sums_of[dy.0 as usize] == Some(id);
+        let (partials, chunks) = match self.partials[dy.0 as usize] {
+            Some(made_with_it) if made => made_with_it,
+            _ => self.own_sums(rows, dy, GradSums { z: self.slot(x), mean, partials: mean }),
+        };
+        self.finish_norm_grad(id, (partials, chunks), (gamma, mean, rstd), false);
+    }
+
+    fn own_sums(&mut self, rows: Rows, dy: TensorId, sums: GradSums) -> (Slot, usize) {
+        let partials = self.floats(rows.partials_len(2));
+        let sums = GradSums { partials, ..sums };
+        self.push(Work::GradSums { rows, dy: self.slot(dy), sums });
+        (partials, rows.chunks())
+    }
+
+    /// Gradients of a batch norm from its sums. A frozen one has constant statistics.
+    fn finish_norm_grad(
+        &mut self,
+        id: NodeId,
+        (partials, chunks): (Slot, usize),
+        (gamma, mean, rstd): (Slot, Slot, Slot),
+        frozen: bool,
+    ) {
+        let node = self.get(id);
+        let [dy, x] = [node.inputs[0], node.inputs[1]];
+        let rows = self.rows(dy).rows;
+        let c = self.channels(dy);
+        let (dgamma, dbeta) = (self.out(node.outputs[1]), self.out(node.outputs[2]));
+        let coefficients = self.floats(3 * c);
+        self.push(Work::NormGradFinish {
+            rows,
+            chunks,
+            frozen,
+            partials,
+            gamma,
+            rstd,
+            dgamma,
+            dbeta,
+            coefficients,
+        });
+        let (g, z) = (self.slot(dy), self.slot(x));
+        let dz = self.out_over(dy, node.outputs[0]);
+        self.push(Work::NormGradApply { g, z, mean, coefficients, dz });
+    }
+
+    fn frozen_norm_grad(&mut self, id: NodeId, eps: f64) {
+        let node = self.get(id);
+        let rows = self.rows(node.inputs[0]);
+        let [x, gamma, mean, var] = [1, 2, 3, 4].map(|i| self.slot(node.inputs[i]));
+        let rstd = self.floats(rows.channels);
+        self.push(Work::RunningRstd { eps, var, rstd });
+        let sums = GradSums { z: x, mean, partials: mean };
+        let partials = self.own_sums(rows, node.inputs[0], sums);
+        self.finish_norm_grad(id, partials, (gamma, mean, rstd), true);
+    }
+
+    fn weight_grad(&mut self, id: NodeId) -> Result<(), ExecutorError> {
+        let node = self.get(id);
+        let plan = self.conv_plan(node)?;
+        let (x, dy) = (self.slot(node.inputs[0]), self.slot(node.inputs[1]));
+        let dw = self.out(node.outputs[0]);
+        let scratch = self.scratch(plan.weight_gradient_scratch_len(self.threads));
+        self.push(Work::ConvWeightGrad { plan, x, dy, dw, scratch });
+        Ok(())
+    }
+
+    fn sgd_update(&mut self, id: NodeId) {
+        let Op::SgdUpdate(sgd) = self.get(id).op else { unreachable!("called for updates only") };
+        let node = self.get(id);
+        let [dw, hyper] = [1, 3].map(|i| self.slot(node.inputs[i]));
+        let factor = node.inputs.get(4).map(|&factor| self.slot(factor));
+        let [w, velocity] = [(0, 0), (2, 1)].map(|(input, output)| {
+            let old = self.slot(node.inputs[input]);
+            let new = self.out(node.outputs[output]);
+            if new != old {
+                self.push(Work::Store { x: old, y: new });
+            }
+            new
+        });
+        self.push(Work::SgdUpdate { sgd, w, dw, velocity, hyper, factor });
+    }
+
+    /// The steps of an operation that is part of no group.
+    fn single(&mut self, id: NodeId) -> Result<(), ExecutorError> {
+        let node = self.get(id);
+        let input = |i: usize| node.inputs[i];
+        match &node.op {
+            Op::Conv2d(_) | Op::Linear => {
+                return self.conv(id, None, false, node.outputs[0]);
+            }
+            Op::Conv2dInputGrad { .. } | Op::LinearInputGrad => {
+                return self.input_grad(id, None, None, node.outputs[0]);
+            }
+            Op::Conv2dWeightGrad(_) | Op::LinearWeightGrad => return self.weight_grad(id),
+            Op::BatchNorm { .. } | Op::BatchNormInference { .. } => {
+                self.normalize(id, NodeResidual::None, false, node.outputs[0]);
+            }
+            Op::BatchNormGrad => self.norm_grad(id),
+            Op::BatchNormInferenceGrad { eps } => self.frozen_norm_grad(id, *eps),
+            Op::ReluGrad => self.masked_grad(input(0), input(1), node.outputs[0]),
+            Op::SgdUpdate(_) => self.sgd_update(id),
+            Op::ClipFactor { max_norm } => {
+                let gradients = node.inputs.iter().map(|&g| self.slot(g)).collect();
+                let (factor, norm) = (self.out(node.outputs[0]), self.out(node.outputs[1]));
+                self.push(Work::ClipFactor { max_norm: *max_norm, gradients, factor, norm });
+            }
+            op => {
+                let inputs: Vec<Slot> = node.inputs.iter().map(|&id| self.plain(id)).collect();
+                let outputs: Vec<Slot> = node.outputs.iter().map(|&id| self.out(id)).collect();
+                let work = self.elementary(op, node, &inputs, &outputs);
+                self.push(work);
+            }
+        }
+        Ok(())
+    }
+
+    /// Operations that are one kernel each, on canonical operands.
+    fn elementary(&self, op: &Op, node: &Node, inputs: &[Slot], outputs: &[Slot]) -> Work {
+        let x = inputs[0];
+        let y = outputs[0];
+        let dims = |i: usize| self.dims(node.inputs[i]);
+        let dims_out = || self.dims(node.outputs[0]);
+        match op {
+            Op::Normalize { mean, std } => {
+                let scale = std.iter().map(|std| (1.0 / (255.0 * std)) as f32).collect();
+                let shift = mean.iter().zip(std).map(|(mean, std)| (-mean / std) as f32).collect();
+                Work::Normalize { x, y, scale, shift }
+            }
+            Op::Relu => Work::Relu { x, y },
+            Op::Sigmoid => Work::Sigmoid { x, y },
+            Op::SigmoidGrad => Work::SigmoidGrad { dy: x, y: inputs[1], dx: y },
+            Op::Add => Work::Add { a: x, b: inputs[1], y },
+            Op::DropoutGrad => Work::Multiply { a: x, b: inputs[1], y },
+            Op::ChannelScale => Work::ChannelScale { dims: dims(0), x, s: inputs[1], y },
+            Op::ChannelScaleGrad => {
+                Work::ChannelScaleGrad { dims: dims(0), dy: x, x: inputs[1], ds: y }
+            }
+            Op::MaxPool(pool) => {
+                Work::MaxPool { dims: dims(0), pool: *pool, x, y, index: outputs[1] }
+            }
+            Op::MaxPoolGrad { pool, .. } => {
+                Work::MaxPoolGrad { dims: dims_out(), pool: *pool, dy: x, index: inputs[1], dx: y }
+            }
+            Op::AvgPool(pool) => Work::AvgPool { dims: dims(0), pool: *pool, x, y },
+            Op::AvgPoolGrad { pool, .. } => {
+                Work::AvgPoolGrad { dims: dims_out(), pool: *pool, dy: x, dx: y }
+            }
+            Op::GlobalAvgPool => Work::GlobalAvgPool { dims: dims(0), x, y },
+            Op::GlobalAvgPoolGrad { .. } => {
+                Work::GlobalAvgPoolGrad { dims: dims_out(), dy: x, dx: y }
+            }
+            Op::SubsamplePad(shortcut) => {
+                Work::SubsamplePad { dims: dims(0), shortcut: *shortcut, x, y }
+            }
+            Op::SubsamplePadGrad { shortcut, .. } => {
+                Work::SubsamplePadGrad { dims: dims_out(), shortcut: *shortcut, dy: x, dx: y }
+            }
+            Op::BiasGrad => Work::BiasGrad { rows: self.rows(node.inputs[0]), dy: x, db: y },
+            Op::Dropout { p, stream } => {
+                let (seed, step, mask) = (inputs[1], inputs[2], outputs[1]);
+                Work::Dropout { p: *p, stream: *stream, x, seed, step, y, mask }
+            }
+            Op::StochasticDepth { p, stream } => {
+                let (seed, step, keep) = (inputs[1], inputs[2], outputs[1]);
+                let samples = self.graph.shape(node.inputs[0])[0];
+                Work::StochasticDepth { p: *p, stream: *stream, samples, x, seed, step, y, keep }
+            }
+            Op::StochasticDepthGrad => {
+                let samples = self.graph.shape(node.inputs[0])[0];
+                Work::StochasticDepthGrad { samples, dy: x, keep: inputs[1], dx: y }
+            }
+            Op::CrossEntropy(loss_spec) => Work::CrossEntropy {
+                loss_spec: *loss_spec,
+                classes: self.channels(node.inputs[0]),
+                dense: self.is_dense(node),
+                logits: x,
+                targets: inputs[1],
+                loss: y,
+                probabilities: outputs[1],
+            },
+            Op::CrossEntropyGrad(loss_spec) => Work::CrossEntropyGrad {
+                loss_spec: *loss_spec,
+                classes: self.channels(node.inputs[0]),
+                dense: self.is_dense(node),
+                probabilities: x,
+                targets: inputs[1],
+                dlogits: y,
+            },
+            Op::Conv2d(_)
+            | Op::Linear
+            | Op::Conv2dInputGrad { .. }
+            | Op::LinearInputGrad
+            | Op::Conv2dWeightGrad(_)
+            | Op::LinearWeightGrad
+            | Op::BatchNorm { .. }
+            | Op::BatchNormInference { .. }
+            | Op::BatchNormGrad
+            | Op::BatchNormInferenceGrad { .. }
+            | Op::ReluGrad
+            | Op::SgdUpdate(_)
+            | Op::ClipFactor { .. } => unreachable!("lowered by functions of their own"),
+        }
+    }
+
+    fn is_dense(&self, node: &Node) -> bool {
+        self.graph.shape(node.inputs[1]).len() == 2
+    }
+
+    /// Values that were not written into their state directly, at the end: a run reads old state.
+    fn store_updates(&mut self) {
+        for &(state, value) in &self.graph.updates {
+            let (target, source) = (self.slot(state), self.slot(value));
+            if target == source {
+                continue;
+            }
+            self.name = format!("store.{}", self.graph.get(state).name);
+            let (to, from) =
+                (&self.layouts[state.0 as usize], &self.layouts[value.0 as usize]);
+            let work = match (from.clone(), to.clone()) {
+                (Layout::Plain, Layout::Packed(layout)) => {
+                    Work::Pack { layout, x: source, y: target }
+                }
+                (Layout::Packed(layout), Layout::Plain) => {
+                    Work::Unpack { layout, x: source, y: target }
+                }
+                (Layout::Plain, Layout::Plain) | (Layout::Packed(_), Layout::Packed(_)) => {
+                    Work::Store { x: source, y: target }
+                }
+            };
+            self.push(work);
+        }
+    }
+
+    fn finish(self) -> Plan {
+        let outputs: Vec<_> = self
+            .graph
+            .outputs
+            .iter()
+            .map(|(name, id)| {
+                let slot = self.slots[id.0 as usize].expect("every tensor is computed");
+                let layout = self.layouts[id.0 as usize].clone();
+                (name.clone(), slot, layout, self.graph.ty(*id).len())
+            })
+            .collect();
+        let mut buffers: Vec<Buffer> = self
+            .sizes
+            .iter()
+            .map(|&bytes| Buffer { bytes, first: usize::MAX, last: 0, offset: 0 })
+            .collect();
+        let mut touch = |slot: &Slot, step: usize| {
+            if let Slot::Buffer(i) = slot {
+                let buffer = &mut buffers[*i as usize];
+                buffer.first = buffer.first.min(step);
+                buffer.last = buffer.last.max(step);
+            }
+        };
+        for (i, step) in self.steps.iter().enumerate() {
+            let (reads, writes) = step.work.operands();
+            reads.iter().chain(&writes).for_each(|slot| touch(slot, i));
+        }
+        outputs.iter().for_each(|(_, slot, _, _)| touch(slot, self.steps.len()));
+        let lifetimes: Vec<arena::Lifetime> = buffers
+            .iter()
+            .map(|b| arena::Lifetime { bytes: b.bytes, first: b.first.min(b.last), last: b.last })
+            .collect();
+        let layout = arena::assign(&lifetimes);
+        for (buffer, offset) in buffers.iter_mut().zip(layout.offsets) {
+            buffer.offset = offset;
+        }
+        let inputs = self.graph.inputs.iter().map(|&id| {
+            let tensor = self.graph.get(id);
+            (tensor.name.clone(), tensor.ty.dtype, tensor.ty.len())
+        });
+        Plan {
+            inputs: inputs.collect(),
+            steps: self.steps,
+            buffers,
+            arena_bytes: layout.bytes,
+            states: self.states,
+            outputs,
+        }
+    }
+}
+
+fn conv_shape(conv: &Conv2d, x: &[usize], y: &[usize]) -> ConvShape {
+    ConvShape {
+        n: x[0],
+        ih: x[1],
+        iw: x[2],
+        cin: x[3],
+        oh: y[1],
+        ow: y[2],
+        cout: y[3],
+        kh: conv.kh,
+        kw: conv.kw,
+        stride: conv.stride,
+        pad: conv.pad,
+        dilation: conv.dilation,
+        groups: conv.groups,
+    }
+}
