@@ -110,15 +110,14 @@ pub(super) fn map_sum_rows<const K: usize>(
 /// Adds the chunks of some of the terms: `each(channel, sums)` gets the sums of the `K` terms in
 /// `picks`, of a tensor whose partial sums have `terms` terms. The order is that of the chunks.
 pub(super) fn combine<const K: usize>(
-    rows: Rows,
+    c: usize,
     partials: &[f32],
     (terms, picks): (usize, [usize; K]),
     mut each: impl FnMut(usize, [f64; K]),
 ) {
     /// Channels added side by side: a cache line of partial sums.
     const BLOCK: usize = 16;
-    assert_eq!(partials.len(), rows.partials_len(terms));
-    let c = rows.channels;
+    assert!(partials.len().is_multiple_of(terms * c), "whole chunks of partial sums");
     for first in (0..c).step_by(BLOCK) {
         let width = BLOCK.min(c - first);
         let mut sums = [[0.0_f64; BLOCK]; K];

@@ -228,19 +228,19 @@ pub struct Gradients<'a> {
     pub c: &'a mut [f32],
 }
 
-/// From the partial sums to the parameters' gradients and the coefficients of
+/// From the partial sums over `m` values a channel to the parameters' gradients and the coefficients of
 /// `dz = a * g + b * (z - mean) + c`.
 ///
 /// # Panics
 /// If a slice does not have the length that `rows` says.
 pub fn grad_finish(
-    rows: Rows,
+    m: usize,
     (partials, which): (&[f32], Sums),
     (gamma, rstd): (&[f32], &[f32]),
     out: Gradients<'_>,
 ) {
-    let m = rows.rows as f64;
-    combine(rows, partials, which.layout(), |j, [sum, product]| {
+    let m = m as f64;
+    combine(gamma.len(), partials, which.layout(), |j, [sum, product]| {
         let rstd = f64::from(rstd[j]);
         let a = f64::from(gamma[j]) * rstd;
         out.dbeta[j] = sum as f32;
@@ -257,12 +257,11 @@ pub fn grad_finish(
 /// # Panics
 /// If a slice does not have the length that `rows` says.
 pub fn grad_finish_frozen(
-    rows: Rows,
     (partials, which): (&[f32], Sums),
     (gamma, rstd): (&[f32], &[f32]),
     out: Gradients<'_>,
 ) {
-    combine(rows, partials, which.layout(), |j, [sum, product]| {
+    combine(gamma.len(), partials, which.layout(), |j, [sum, product]| {
         let rstd = f64::from(rstd[j]);
         out.dbeta[j] = sum as f32;
         out.dgamma[j] = (product * rstd) as f32;

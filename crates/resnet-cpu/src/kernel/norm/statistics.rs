@@ -81,13 +81,13 @@ pub struct Running<'a> {
 /// From the partial sums to mean, `rstd`, scale and shift, and the update of the running statistics,
 /// which take the unbiased variance `var * m / (m - 1)`.
 ///
-/// `pivot` is what [`statistics`] or the convolution subtracted; [`Source::InPlace`] stands for the
+/// `m` values a channel were summed, in whatever chunks. `pivot` is what [`statistics`] or the convolution subtracted; [`Source::InPlace`] stands for the
 /// running mean as it is before its update.
 ///
 /// # Panics
 /// If a slice does not have the length that `rows` says.
 pub fn finish(
-    rows: Rows,
+    m: usize,
     partials: &[f32],
     pivot: Source<'_>,
     parameters: Parameters<'_>,
@@ -95,11 +95,11 @@ pub fn finish(
     running: Running<'_>,
 ) {
     let Parameters { gamma, beta, eps } = parameters;
-    let m = rows.rows as f64;
+    let m = m as f64;
     // A batch of one value has no unbiased variance; PyTorch refuses it, and so does the graph.
     let unbiased = m / (m - 1.0).max(1.0);
     let keep = 1.0 - running.bn_momentum;
-    combine(rows, partials, (2, [0, 1]), |c, [sum, squares]| {
+    combine(gamma.len(), partials, (2, [0, 1]), |c, [sum, squares]| {
         let pivot = f64::from(pivot.scalar(running.mean[c], c));
         let offset = sum / m;
         let mean = pivot + offset;
@@ -169,7 +169,7 @@ mod tests {
         });
         let [mut mean, mut rstd, mut scale, mut shift] = std::array::from_fn(|_| vec![0.0; 19]);
         finish(
-            rows,
+            rows.rows,
             &partials,
             Source::InPlace,
             Parameters { gamma: &gamma, beta: &beta, eps: 1e-5 },

@@ -114,7 +114,7 @@ fn gradients_are_those_of_central_differences() {
     grad_sums(Isa::Portable, &pool, rows, (&dy, Mask::Open), input, &mut partials);
     let [mut dgamma, mut dbeta, mut a, mut b, mut c] = [[0.0_f32]; 5];
     let out = Gradients { dgamma: &mut dgamma, dbeta: &mut dbeta, a: &mut a, b: &mut b, c: &mut c };
-    grad_finish(rows, (&partials, Sums::Only), (&[gamma], &rstd), out);
+    grad_finish(rows.rows, (&partials, Sums::Only), (&[gamma], &rstd), out);
     let mut dz = dy.clone();
     let by = Coefficients { a: &a, b: &b, c: &c };
     grad_apply(Isa::Portable, &pool, (Source::InPlace, Mask::Open), input, by, &mut dz);
@@ -143,7 +143,7 @@ fn a_frozen_norm_passes_the_scaled_gradient() {
     let partials = [1.0, 2.0, 3.0, 4.0, 10.0, 20.0, 30.0, 40.0];
     let [mut dgamma, mut dbeta, mut a, mut b, mut c] = [[9.0_f32; 2]; 5];
     let out = Gradients { dgamma: &mut dgamma, dbeta: &mut dbeta, a: &mut a, b: &mut b, c: &mut c };
-    grad_finish_frozen(rows, (&partials, Sums::Only), (&[2.0, 3.0], &[0.5, 0.25]), out);
+    grad_finish_frozen((&partials, Sums::Only), (&[2.0, 3.0], &[0.5, 0.25]), out);
     assert_eq!((dbeta, dgamma), ([11.0, 22.0], [16.5, 11.0]));
     assert_eq!((a, b, c), ([1.0, 0.75], [0.0; 2], [0.0; 2]));
 }
@@ -155,7 +155,7 @@ fn sums_of_a_pair_are_picked_by_their_place() {
         let [mut dgamma, mut dbeta, mut a, mut b, mut c] = [[0.0_f32]; 5];
         let out =
             Gradients { dgamma: &mut dgamma, dbeta: &mut dbeta, a: &mut a, b: &mut b, c: &mut c };
-        grad_finish(rows, (&[5.0, 6.0, 7.0], which), (&[1.0], &[1.0]), out);
+        grad_finish(rows.rows, (&[5.0, 6.0, 7.0], which), (&[1.0], &[1.0]), out);
         (dbeta[0], dgamma[0])
     };
     assert_eq!((pick(Sums::First), pick(Sums::Second)), ((5.0, 6.0), (5.0, 7.0)));
