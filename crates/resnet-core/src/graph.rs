@@ -177,6 +177,20 @@ pub enum GraphError {
         /// The type by shape inference.
         made: TensorType,
     },
+    /// Gradients start at something that is no loss.
+    #[error("{tensor} is not the loss of a cross-entropy")]
+    NotALoss {
+        /// The tensor's name.
+        tensor: String,
+    },
+    /// A gradient would have to pass through an operation that has none.
+    #[error("{node}: {op} has no gradient of its own")]
+    NotDifferentiable {
+        /// The node's name.
+        node: String,
+        /// Its operation.
+        op: &'static str,
+    },
     /// An update's value has another type than its state, or its target is no state.
     #[error("update of {state} does not fit it")]
     BadUpdate {

@@ -50,6 +50,13 @@ pub fn philox4x32(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
     [c0, c1, c2, c3]
 }
 
+/// The Philox key of all streams for one purpose under a seed.
+pub fn stream_key(seed: u64, purpose: Purpose) -> [u32; 2] {
+    let seed_key = [seed as u32, (seed >> 32) as u32];
+    let [k0, k1, ..] = philox4x32([purpose as u32, 0, 0, 0], seed_key);
+    [k0, k1]
+}
+
 /// A stream of random numbers for one (seed, purpose, a, b).
 ///
 /// The key is the first half of Philox applied to the purpose under the seed; the counter is
@@ -68,9 +75,7 @@ impl Stream {
     /// The stream for one purpose and its two counters: an epoch or step in `a`, a sample's 64-bit
     /// identity (or any index) in `b`.
     pub fn new(seed: u64, purpose: Purpose, a: u32, b: u64) -> Stream {
-        let seed_key = [seed as u32, (seed >> 32) as u32];
-        let [k0, k1, ..] = philox4x32([purpose as u32, 0, 0, 0], seed_key);
-        Stream { key: [k0, k1], a, b, draw: 0, block: [0; 4], used: 4 }
+        Stream { key: stream_key(seed, purpose), a, b, draw: 0, block: [0; 4], used: 4 }
     }
 
     /// The next 32 random bits.
@@ -127,6 +132,16 @@ impl Stream {
             items.swap(i, self.below(bound) as usize);
         }
     }
+}
+
+/// The word below which an element is dropped with probability `p`.
+///
+/// Dropout and stochastic depth take one word an element (a sample): element `i` takes draw `i` of
+/// `Stream::new(seed, purpose, step, stream)`, that is word `i % 4` of
+/// `philox4x32([i / 4, step, stream, 0], stream_key(seed, purpose))`. It is kept where the word is at least this.
+pub fn drop_threshold(p: f64) -> u32 {
+    // The cast saturates, so a p that rounds up to one keeps one element in 2^32.
+    (p * 4_294_967_296.0).round() as u32
 }
 
 #[cfg(test)]

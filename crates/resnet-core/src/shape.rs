@@ -115,15 +115,13 @@ pub fn output_types(op: &Op, inputs: &[&TensorType]) -> Result<Vec<TensorType>, 
             at.exactly(2, "a bias for each output", &[cout])?;
             one(&[n, cout])
         }
-        Op::Dropout { .. } | Op::StochasticDepth { .. } => {
-            at.arity(3..=3, "3")?;
-            at.real(0)?;
-            let x = inputs[0];
-            let mask = match op {
-                Op::Dropout { .. } => x.clone(),
-                _ => TensorType::f32(&x.shape[..1]),
-            };
-            Ok(vec![x.clone(), mask])
+        Op::Dropout { .. } => {
+            let x = at.random()?;
+            Ok(vec![x.clone(), x.clone()])
+        }
+        Op::StochasticDepth { .. } => {
+            let x = at.random()?;
+            Ok(vec![x.clone(), TensorType::f32(&x.shape[..1])])
         }
         Op::CrossEntropy(_) => {
             let [n, k] = at.targets()?;
@@ -148,9 +146,8 @@ pub fn output_types(op: &Op, inputs: &[&TensorType]) -> Result<Vec<TensorType>, 
             Ok(vec![TensorType::f32(&dy), c.clone(), c])
         }
         Op::ChannelScaleGrad => {
-            let y = at.elementwise(2)?;
+            at.elementwise(2)?;
             let [n, _, _, c] = at.picture(0, DType::F32)?;
-            drop(y);
             one(&[n, 1, 1, c])
         }
         Op::MaxPoolGrad { pool, input_size } => {
@@ -239,6 +236,18 @@ impl Inputs<'_> {
 
     fn exactly(&self, i: usize, expected: &'static str, shape: &[usize]) -> Result<(), ShapeError> {
         if self.types[i].shape == shape { Ok(()) } else { Err(self.wrong(i, expected)) }
+    }
+
+    /// A tensor with a seed and a step counter; gives the tensor's type.
+    fn random(&self) -> Result<&TensorType, ShapeError> {
+        self.arity(3..=3, "3")?;
+        self.real(0)?;
+        for (i, expected, len) in [(1, "a seed of two u32", 2), (2, "a step counter, u32", 1)] {
+            if *self.types[i] != TensorType::new(&[len], DType::U32) {
+                return Err(self.wrong(i, expected));
+            }
+        }
+        Ok(self.types[0])
     }
 
     fn picture(&self, i: usize, dtype: DType) -> Result<[usize; 4], ShapeError> {

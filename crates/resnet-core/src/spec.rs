@@ -316,7 +316,7 @@ impl NetworkSpec {
             in_range(&key("stride"), stage.stride, 1, 4, "1 to 4")?;
             in_range(&key("dilation"), stage.dilation, 1, 64, "1 to 64")?;
             let width = self.block_width(stage.channels);
-            if width == 0 || width % self.block.groups != 0 {
+            if width == 0 || !width.is_multiple_of(self.block.groups) {
                 return Err(SpecError::Conflict {
                     key: key("channels"),
                     why: format!("{width} channels do not make {} groups", self.block.groups),

@@ -1,0 +1,66 @@
+//! Softmax cross-entropy: PyTorch's `CrossEntropyLoss` with class numbers or distributions.
+//!
+//! `loss = sum over samples of -sum_k q[k] * log p[k] / divisor`, `p = softmax(logits)`,
+//! `q = (1 - s) * target + s / classes` with label smoothing `s` (Szegedy et al. 2015,
+//! arXiv:1512.00567, section 7).
+
+use super::{Real, Value, View};
+use crate::op::CrossEntropy;
+
+/// The smoothed target distribution of sample `n`.
+///
+/// # Panics
+/// If a class number is not below `classes`: whoever loads the labels checks them.
+fn smoothed<R: Real>(smoothing: f64, targets: &Value<R>, n: usize, classes: usize) -> Vec<f64> {
+    let mut q = match targets {
+        Value::Real(q) => q[n * classes..][..classes].iter().map(|q| q.to_f64()).collect(),
+        Value::U32(labels) => {
+            let mut q = vec![0.0; classes];
+            q[labels[n] as usize] = 1.0;
+            q
+        }
+        Value::U8(_) => unreachable!("shape inference admits class numbers and real targets"),
+    };
+    for q in &mut q {
+        *q = (1.0 - smoothing) * *q + smoothing / classes as f64;
+    }
+    q
+}
+
+/// `loss` and `probabilities`.
+pub(super) fn cross_entropy<R: Real>(
+    loss: &CrossEntropy,
+    logits: View<'_, R>,
+    targets: &Value<R>,
+) -> (R, Vec<R>) {
+    let classes = logits.channels();
+    let (mut total, mut probabilities) = (0.0, Vec::with_capacity(logits.values.len()));
+    for (n, logits) in logits.values.chunks_exact(classes).enumerate() {
+        let logits: Vec<f64> = logits.iter().map(|v| v.to_f64()).collect();
+        let largest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let sum: f64 = logits.iter().map(|v| libm::exp(v - largest)).sum();
+        let log_sum = largest + libm::log(sum);
+        for (q, v) in smoothed(loss.label_smoothing, targets, n, classes).iter().zip(&logits) {
+            total -= q * (v - log_sum);
+        }
+        probabilities.extend(logits.iter().map(|v| R::from_f64(libm::exp(v - log_sum))));
+    }
+    (R::from_f64(total / loss.divisor as f64), probabilities)
+}
+
+/// `dlogits = (p * sum(q) - q) / divisor`.
+pub(super) fn cross_entropy_grad<R: Real>(
+    loss: &CrossEntropy,
+    probabilities: View<'_, R>,
+    targets: &Value<R>,
+) -> Vec<R> {
+    let classes = probabilities.channels();
+    let mut dlogits = Vec::with_capacity(probabilities.values.len());
+    for (n, p) in probabilities.values.chunks_exact(classes).enumerate() {
+        let q = smoothed(loss.label_smoothing, targets, n, classes);
+        let total: f64 = q.iter().sum();
+        let value = |(p, q): (&R, &f64)| (p.to_f64() * total - q) / loss.divisor as f64;
+        dlogits.extend(p.iter().zip(&q).map(|pair| R::from_f64(value(pair))));
+    }
+    dlogits
+}
