@@ -1,0 +1,119 @@
+//! Which numbers a recipe may hold.
+
+use super::{Recipe, RecipeError, ScheduleKind, VERSION};
+
+const POSITIVE: &str = "above 0";
+const NOT_NEGATIVE: &str = "0 or more";
+const BELOW_ONE: &str = "from 0 to below 1";
+const COUNTED: &str = "1 or more";
+
+impl Recipe {
+    /// Checks every number.
+    ///
+    /// # Errors
+    /// [`RecipeError::OutOfRange`] with the first key that cannot be.
+    pub fn validate(&self) -> Result<(), RecipeError> {
+        if self.version == 0 || VERSION < self.version {
+            return Err(RecipeError::Version { found: self.version, newest: VERSION });
+        }
+        self.validate_data()?;
+        self.validate_optimizer()?;
+        self.validate_schedule()?;
+        self.validate_lengths()
+    }
+
+    fn validate_data(&self) -> Result<(), RecipeError> {
+        let (model, data) = (&self.model, &self.data);
+        below_one("model.dropout", model.dropout.unwrap_or(0.0))?;
+        below_one("model.stochastic_depth", model.stochastic_depth.unwrap_or(0.0))?;
+        if model.name.is_some() && model.spec.is_some() {
+            return Err(RecipeError::NameAndSpec);
+        }
+        let fraction = data.val_fraction.unwrap_or(0.5);
+        check("data.val_fraction", fraction, 0.0 < fraction && fraction < 1.0, "inside 0 and 1")?;
+        for channel in 0..data.mean.len() {
+            check("data.mean", data.mean[channel], data.mean[channel].is_finite(), "numbers")?;
+            positive("data.std", data.std[channel])?;
+        }
+        let workers = data.workers;
+        check("data.workers", workers as f64, (1..=256).contains(&workers), "1 to 256")?;
+        for (key, size) in [("eval.resize", self.eval.resize), ("eval.crop", self.eval.crop)] {
+            let size = size.unwrap_or(1);
+            check(key, size as f64, (1..=16_384).contains(&size), "1 to 16384")?;
+        }
+        Ok(())
+    }
+
+    fn validate_optimizer(&self) -> Result<(), RecipeError> {
+        let optimizer = &self.optimizer;
+        positive("optimizer.lr", optimizer.lr)?;
+        below_one("optimizer.momentum", optimizer.momentum)?;
+        not_negative("optimizer.weight_decay", optimizer.weight_decay)?;
+        not_negative("optimizer.clip_norm", optimizer.clip_norm)?;
+        if optimizer.nesterov && optimizer.momentum == 0.0 {
+            return Err(out_of_range("optimizer.momentum", 0.0, "above 0 with nesterov"));
+        }
+        below_one("loss.label_smoothing", self.loss.label_smoothing)
+    }
+
+    fn validate_schedule(&self) -> Result<(), RecipeError> {
+        let schedule = &self.schedule;
+        check("schedule.every", schedule.every as f64, 0 < schedule.every, COUNTED)?;
+        let milestones = &schedule.milestones;
+        if schedule.kind == ScheduleKind::MultiStep && milestones.is_empty() {
+            return Err(out_of_range("schedule.milestones", "empty", "at least one number"));
+        }
+        positive("schedule.gamma", schedule.gamma)?;
+        not_negative("schedule.min_lr", schedule.min_lr)?;
+        let factor = schedule.warmup_factor;
+        let holds = 0.0 < factor && factor <= 1.0;
+        check("schedule.warmup_factor", factor, holds, "above 0 and at most 1")?;
+        let fraction = schedule.warmup_fraction;
+        check("schedule.warmup_fraction", fraction, (0.0..=1.0).contains(&fraction), "0 to 1")?;
+        positive("schedule.div", schedule.div)?;
+        positive("schedule.final_div", schedule.final_div)?;
+        below_one("schedule.base_momentum", schedule.base_momentum)?;
+        below_one("schedule.max_momentum", schedule.max_momentum)
+    }
+
+    fn validate_lengths(&self) -> Result<(), RecipeError> {
+        let (train, eval) = (&self.train, &self.eval);
+        // An epoch is a 32-bit counter of the random streams.
+        let epochs = train.epochs;
+        check("train.epochs", epochs as f64, (1..=1_000_000).contains(&epochs), "1 to 1000000")?;
+        let batch_size = train.batch_size;
+        let expected = "2 to 65536: batch norm cannot train on one picture";
+        check("train.batch_size", batch_size as f64, (2..=65_536).contains(&batch_size), expected)?;
+        not_negative("train.max_seconds", train.max_seconds)?;
+        check("train.log_every", train.log_every as f64, 0 < train.log_every, COUNTED)?;
+        not_negative("checkpoint.every_seconds", self.checkpoint.every_seconds)?;
+        check("eval.every_epochs", eval.every_epochs as f64, 0 < eval.every_epochs, COUNTED)?;
+        let batch_size = eval.batch_size;
+        check("eval.batch_size", batch_size as f64, batch_size <= 65_536, "0 to 65536")
+    }
+}
+
+fn out_of_range(key: &'static str, found: impl ToString, expected: &'static str) -> RecipeError {
+    RecipeError::OutOfRange { key, found: found.to_string(), expected }
+}
+
+fn check(
+    key: &'static str,
+    found: f64,
+    holds: bool,
+    expected: &'static str,
+) -> Result<(), RecipeError> {
+    if holds { Ok(()) } else { Err(out_of_range(key, found, expected)) }
+}
+
+fn positive(key: &'static str, found: f64) -> Result<(), RecipeError> {
+    check(key, found, 0.0 < found && found.is_finite(), POSITIVE)
+}
+
+fn not_negative(key: &'static str, found: f64) -> Result<(), RecipeError> {
+    check(key, found, 0.0 <= found && found.is_finite(), NOT_NEGATIVE)
+}
+
+fn below_one(key: &'static str, found: f64) -> Result<(), RecipeError> {
+    check(key, found, (0.0..1.0).contains(&found), BELOW_ONE)
+}

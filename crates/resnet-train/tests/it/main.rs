@@ -1,0 +1,5 @@
+//! The integration tests of `resnet-train`, in one binary.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod recipe;
+mod schedule;
