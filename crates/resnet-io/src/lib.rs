@@ -12,6 +12,7 @@ mod error;
 pub mod loader;
 mod picture;
 pub mod source;
+pub mod weights;
 
 pub use crate::error::DataError;
 pub use crate::picture::{Image, ImageRef};

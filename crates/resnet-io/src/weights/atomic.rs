@@ -1,0 +1,110 @@
+//! Replacing a file so that at every moment either the old or the new one is there, whole.
+//!
+//! The order is: write to a temporary name in the same folder, sync the file, rename it over the old one, sync
+//! the folder. A crash before the rename leaves the old file (and the temporary one, which
+//! [`remove_leftovers`] clears); a crash after it leaves the new one.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// How long a write may grow before it goes to the system.
+const BUFFER_BYTES: usize = 1 << 20;
+
+/// Writes a file by `fill`, in place of what was there.
+///
+/// # Errors
+/// What `fill` or the system says. The old file is then untouched, and the temporary one is gone.
+pub fn write(
+    path: &Path,
+    fill: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> io::Result<()> {
+    let temporary = Temporary::create(path)?;
+    {
+        let mut writer = BufWriter::with_capacity(BUFFER_BYTES, &temporary.file);
+        fill(&mut writer)?;
+        writer.flush()?;
+    }
+    temporary.file.sync_all()?;
+    fs::rename(&temporary.path, path)?;
+    sync_folder(path)
+}
+
+/// Removes what writes of this file that were killed have left beside it.
+///
+/// Only for the owner of the folder: it would take away the file another process is just writing.
+///
+/// # Errors
+/// What the system says; a folder that is not there is none.
+pub fn remove_leftovers(path: &Path) -> io::Result<()> {
+    let prefix = temporary_prefix(path)?;
+    let entries = match fs::read_dir(folder(path)) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(e),
+    };
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_name().as_encoded_bytes().starts_with(prefix.as_encoded_bytes()) {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// A file that is removed when dropped, unless it has been renamed.
+struct Temporary {
+    path: PathBuf,
+    file: File,
+}
+
+impl Temporary {
+    /// A new file beside `path`; process id and a count keep two writers of one file apart.
+    fn create(path: &Path) -> io::Result<Temporary> {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let mut name = temporary_prefix(path)?;
+        name.push(format!("{}-{count}", std::process::id()));
+        let path = path.with_file_name(name);
+        match fs::remove_file(&path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+        // `create_new` follows no link that someone may have put there.
+        let file = File::options().write(true).create_new(true).open(&path)?;
+        Ok(Temporary { path, file })
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        // After the rename there is nothing under this name. A failure to clean up must not hide the first error.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// `.<name>.tmp-`
+fn temporary_prefix(path: &Path) -> io::Result<OsString> {
+    let name = path.file_name().ok_or(io::ErrorKind::InvalidFilename)?;
+    let mut prefix = OsString::from(".");
+    prefix.push(name);
+    prefix.push(".tmp-");
+    Ok(prefix)
+}
+
+fn folder(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+/// Makes the rename itself durable.
+fn sync_folder(path: &Path) -> io::Result<()> {
+    if cfg!(unix) {
+        File::open(folder(path))?.sync_all()?;
+    }
+    Ok(())
+}

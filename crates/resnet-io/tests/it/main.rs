@@ -1,0 +1,3 @@
+//! Tests of `resnet-io` from the outside, in one binary.
+
+mod weights;
