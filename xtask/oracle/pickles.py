@@ -131,10 +131,10 @@ def hostile(folder):
     torch.save(torch.ones(1), folder / "tensor.pth")
     torch.save({"epoch": 3, "arch": "toy", "lr": 0.1, "best": None, "log": "x"}, folder / "no_tensors.pth")
 
-    # Each level is a list that holds the one below twice, by reference: 2^40 leaves if a reader copies them.
-    level = []
+    # Each level is a tuple that holds the one below twice, by reference: 2^40 leaves if a reader copies them.
+    level = ("x", "y")
     for _ in range(40):
-        level = [level, level]
+        level = (level, level)
     (folder / "memo_bomb.pkl").write_bytes(pickle.dumps({"x": level}, protocol=2))
     (folder / "deep.pkl").write_bytes(b"\x80\x02" + b"]" * 5000 + b"a" * 4999 + b".")
 

@@ -17,10 +17,7 @@ const BUFFER_BYTES: usize = 1 << 20;
 ///
 /// # Errors
 /// What `fill` or the system says. The old file is then untouched, and the temporary one is gone.
-pub fn write(
-    path: &Path,
-    fill: impl FnOnce(&mut dyn Write) -> io::Result<()>,
-) -> io::Result<()> {
+pub fn write(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
     let temporary = Temporary::create(path)?;
     {
         let mut writer = BufWriter::with_capacity(BUFFER_BYTES, &temporary.file);

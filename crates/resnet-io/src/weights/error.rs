@@ -51,9 +51,19 @@ pub enum WeightsError {
         /// Which rule.
         source: safetensors::SafeTensorError,
     },
-    /// A PyTorch file that is damaged, hostile, or holds something we cannot represent.
-    #[error("{}: cannot be read as a {format} file: {source}", path.display())]
+    /// A PyTorch file that is hostile or holds something we cannot represent.
+    #[error("{}: not readable as {format}: {source}", path.display())]
     Pth {
+        /// The file.
+        path: PathBuf,
+        /// What its first bytes promise.
+        format: Format,
+        /// What went wrong.
+        source: pytorch_reader::PytorchError,
+    },
+    /// A PyTorch file that ends before it should, or whose archive is broken.
+    #[error("{}: the {format} file is cut short or damaged: {source}", path.display())]
+    PthDamaged {
         /// The file.
         path: PathBuf,
         /// What its first bytes promise.

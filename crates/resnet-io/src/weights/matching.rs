@@ -138,19 +138,23 @@ impl Mismatch {
         self.missing.is_empty() && self.unexpected.is_empty() && self.misshapen.is_empty()
     }
 
-    /// What the user can do about it, if anything is plain.
-    pub fn hint(&self) -> Option<String> {
-        let only_head = self.missing.is_empty()
-            && self.unexpected.is_empty()
+    /// What the user can do about it.
+    pub fn hint(&self) -> String {
+        let only_head = self.unexpected.is_empty()
+            && self.missing.iter().all(|m| m.name.starts_with(HEAD))
             && self.misshapen.iter().all(|m| m.name.starts_with(HEAD));
-        if only_head && let Some(classifier) = self.misshapen.first() {
-            let (found, expected) = (classifier.found.first()?, classifier.expected.first()?);
-            return Some(format!(
-                "the file has {found} classes, not {expected}: --new-head starts a new classifier, \
-                 --classes {found} keeps the file's"
-            ));
+        match self.misshapen.first() {
+            Some(Misshapen { found, expected, .. }) if only_head => {
+                let (found, expected) =
+                    (found.first().unwrap_or(&1), expected.first().unwrap_or(&1));
+                format!(
+                    "the file has {found} classes, not {expected}: --new-head starts a new \
+                     classifier, --classes {found} keeps the file's"
+                )
+            }
+            None if only_head => "the file has no classifier: --new-head starts one".into(),
+            _ => "these are weights of another network: name it with --model".into(),
         }
-        Some("these are weights of another network: name it with --model".into())
     }
 }
 

@@ -113,11 +113,7 @@ impl ModelFile {
 ///
 /// # Errors
 /// [`WeightsError::Write`] when the system refuses; the old file is then untouched.
-pub fn write(
-    path: &Path,
-    meta: &ModelMeta,
-    tensors: &[TensorRef<'_>],
-) -> Result<(), WeightsError> {
+pub fn write(path: &Path, meta: &ModelMeta, tensors: &[TensorRef<'_>]) -> Result<(), WeightsError> {
     let checksum = checksum(file_order(tensors).iter().map(|tensor| tensor.bytes));
     let metadata = BTreeMap::from([
         (VERSION.into(), meta.version.clone()),

@@ -52,22 +52,10 @@ const HUGGING_FACE: Spelling = Spelling {
     rules: &[
         ("embedder.embedder.convolution.*", "conv1.*"),
         ("embedder.embedder.normalization.*", "bn1.*"),
-        (
-            "encoder.stages.{s}.layers.{b}.layer.{k}.convolution.*",
-            "layer{s+1}.{b}.conv{k+1}.*",
-        ),
-        (
-            "encoder.stages.{s}.layers.{b}.layer.{k}.normalization.*",
-            "layer{s+1}.{b}.bn{k+1}.*",
-        ),
-        (
-            "encoder.stages.{s}.layers.{b}.shortcut.convolution.*",
-            "layer{s+1}.{b}.downsample.0.*",
-        ),
-        (
-            "encoder.stages.{s}.layers.{b}.shortcut.normalization.*",
-            "layer{s+1}.{b}.downsample.1.*",
-        ),
+        ("encoder.stages.{s}.layers.{b}.layer.{k}.convolution.*", "layer{s+1}.{b}.conv{k+1}.*"),
+        ("encoder.stages.{s}.layers.{b}.layer.{k}.normalization.*", "layer{s+1}.{b}.bn{k+1}.*"),
+        ("encoder.stages.{s}.layers.{b}.shortcut.convolution.*", "layer{s+1}.{b}.downsample.0.*"),
+        ("encoder.stages.{s}.layers.{b}.shortcut.normalization.*", "layer{s+1}.{b}.downsample.1.*"),
         ("classifier.1.*", "fc.*"),
     ],
 };
@@ -201,15 +189,24 @@ mod tests {
         check("embedder.embedder.normalization.bias", "bn1.bias");
         check("encoder.stages.0.layers.0.layer.0.convolution.weight", "layer1.0.conv1.weight");
         check("encoder.stages.3.layers.2.layer.1.normalization.weight", "layer4.2.bn2.weight");
-        check("encoder.stages.1.layers.0.shortcut.convolution.weight", "layer2.0.downsample.0.weight");
-        check("encoder.stages.1.layers.0.shortcut.normalization.bias", "layer2.0.downsample.1.bias");
+        check(
+            "encoder.stages.1.layers.0.shortcut.convolution.weight",
+            "layer2.0.downsample.0.weight",
+        );
+        check(
+            "encoder.stages.1.layers.0.shortcut.normalization.bias",
+            "layer2.0.downsample.1.bias",
+        );
         check("classifier.1.weight", "fc.weight");
     }
 
     #[test]
     fn a_name_that_only_resembles_a_rule_stays() {
         check("stages.x.blocks.0.conv1.weight", "stages.x.blocks.0.conv1.weight");
-        check("stages.0.blocks.99999999999.conv1.weight", "stages.0.blocks.99999999999.conv1.weight");
+        check(
+            "stages.0.blocks.99999999999.conv1.weight",
+            "stages.0.blocks.99999999999.conv1.weight",
+        );
         check("linears.weight", "linears.weight");
     }
 }

@@ -5,9 +5,10 @@
 //! that library. What it adds: entries that are not tensors are listed, a bound on the memory that all tensors
 //! together take, and our errors.
 
+use std::io;
 use std::path::Path;
 
-use pytorch_reader::{DType as TheirDType, PickleValue, PytorchReader};
+use pytorch_reader::{DType as TheirDType, PickleError, PickleValue, PytorchError, PytorchReader};
 
 use super::error::WeightsError;
 use super::tensor_file::{DType, Format, Skipped, Tensor, TensorFile};
@@ -24,7 +25,14 @@ pub(super) fn read(
     format: Format,
     file_bytes: usize,
 ) -> Result<TensorFile, WeightsError> {
-    let unreadable = |source| WeightsError::Pth { path: path.into(), format, source };
+    let unreadable = |source| {
+        let path = path.into();
+        if is_damage(&source) {
+            WeightsError::PthDamaged { path, format, source }
+        } else {
+            WeightsError::Pth { path, format, source }
+        }
+    };
     let reader = PytorchReader::new(path).map_err(unreadable)?;
     check_total(path, file_bytes as u64, &reader)?;
     let skipped = skipped_entries(path).map_err(unreadable)?;
@@ -40,6 +48,16 @@ pub(super) fn read(
         tensors.push(Tensor::new(name, dtype, tensor.shape().to_vec(), bytes));
     }
     Ok(TensorFile { path: path.into(), format, metadata: Default::default(), tensors, skipped })
+}
+
+/// Whether the file is broken, rather than whole and not to our liking.
+fn is_damage(error: &PytorchError) -> bool {
+    let ends_early = |e: &io::Error| e.kind() == io::ErrorKind::UnexpectedEof;
+    match error {
+        PytorchError::Zip(_) | PytorchError::Tar(_) => true,
+        PytorchError::Io(e) | PytorchError::Pickle(PickleError::Io(e)) => ends_early(e),
+        _ => false,
+    }
 }
 
 fn check_total(path: &Path, file_bytes: u64, reader: &PytorchReader) -> Result<(), WeightsError> {

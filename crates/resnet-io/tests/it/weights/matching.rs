@@ -35,7 +35,7 @@ fn outcome(shapes: Shapes<'_>, head: Head) -> String {
             let taken = matched.tensors.iter().map(|t| t.map_or("-", |t| t.name.as_str()));
             taken.collect::<Vec<_>>().join(" ")
         }
-        Err(e) => format!("{e}\nhint: {}", e.hint().unwrap_or_default()),
+        Err(e) => format!("{e}\nhint: {}", e.hint()),
     }
 }
 
@@ -46,14 +46,14 @@ fn a_file_of_the_network_fits_in_any_order() {
     shapes.push(("bn1.num_batches_tracked", &[]));
     shapes.push(("optim/velocity/fc.bias", &[4]));
     shapes.push(("ema/fc.bias", &[4]));
-    assert_snapshot!(outcome(&shapes, Head::Keep), @"");
+    assert_snapshot!(outcome(&shapes, Head::Keep), @"conv1.weight bn1.weight bn1.running_mean fc.weight fc.bias");
 }
 
 #[test]
 fn a_classifier_that_is_a_convolution_fits() {
     let mut shapes = TOY.to_vec();
     shapes[3].1 = &[4, 2, 1, 1];
-    assert_snapshot!(outcome(&shapes, Head::Keep), @"");
+    assert_snapshot!(outcome(&shapes, Head::Keep), @"conv1.weight bn1.weight bn1.running_mean fc.weight fc.bias");
 }
 
 #[test]
@@ -61,14 +61,20 @@ fn another_number_of_classes_is_refused_unless_a_new_head_is_asked_for() {
     let mut shapes = TOY.to_vec();
     shapes[3].1 = &[10, 2];
     shapes[4].1 = &[10];
-    assert_snapshot!(outcome(&shapes, Head::Keep), @"");
-    assert_snapshot!(outcome(&shapes, Head::New), @"");
+    assert_snapshot!(outcome(&shapes, Head::Keep), @r#"
+    toy.pth: does not fit toy: 2 of another shape (fc.weight is [10, 2], expected [4, 2], fc.bias is [10], expected [4])
+    hint: the file has 10 classes, not 4: --new-head starts a new classifier, --classes 10 keeps the file's
+    "#);
+    assert_snapshot!(outcome(&shapes, Head::New), @"conv1.weight bn1.weight bn1.running_mean - -");
 }
 
 #[test]
 fn a_backbone_without_classifier_fits_with_a_new_head() {
-    assert_snapshot!(outcome(&TOY[..3], Head::Keep), @"");
-    assert_snapshot!(outcome(&TOY[..3], Head::New), @"");
+    assert_snapshot!(outcome(&TOY[..3], Head::Keep), @r#"
+    toy.pth: does not fit toy: 2 missing (fc.weight [4, 2], fc.bias [4])
+    hint: the file has no classifier: --new-head starts one
+    "#);
+    assert_snapshot!(outcome(&TOY[..3], Head::New), @"conv1.weight bn1.weight bn1.running_mean - -");
 }
 
 #[test]
@@ -82,5 +88,8 @@ fn weights_of_another_network_are_refused_with_all_that_differs() {
         ("layer1.1.conv2.weight", &[1]),
         ("layer2.0.conv1.weight", &[1]),
     ];
-    assert_snapshot!(outcome(shapes, Head::Keep), @"");
+    assert_snapshot!(outcome(shapes, Head::Keep), @r#"
+    toy.pth: does not fit toy: 3 missing (bn1.running_mean [2], fc.weight [4, 2], fc.bias [4]); 5 unexpected (layer1.0.conv1.weight [1], layer1.0.conv2.weight [1], layer1.1.conv1.weight [1] and 2 more); 1 of another shape (conv1.weight is [2, 3, 7, 7], expected [2, 3, 3, 3])
+    hint: these are weights of another network: name it with --model
+    "#);
 }
