@@ -145,8 +145,8 @@ def hostile(folder):
     (folder / "wrapped_legacy_last_byte.pth").write_bytes(whole[:-1])
     whole = (folder / "types.safetensors").read_bytes()
     (folder / "truncated.safetensors").write_bytes(whole[:-5])
-    overlap = b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"b":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
-    (folder / "overlap.safetensors").write_bytes(len(overlap).to_bytes(8, "little") + overlap + one)
+    overlap = b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"b":{"dtype":"F32","shape":[1],"data_offsets":[2,6]}}'
+    (folder / "overlap.safetensors").write_bytes(len(overlap).to_bytes(8, "little") + overlap + one + one)
     many = b'{"a":{"dtype":"F32","shape":[4294967296,4294967296,4],"data_offsets":[0,4]}}'
     (folder / "overflow.safetensors").write_bytes(len(many).to_bytes(8, "little") + many + one)
     (folder / "long_header.safetensors").write_bytes((1 << 40).to_bytes(8, "little") + b"{}")

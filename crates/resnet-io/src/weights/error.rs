@@ -49,7 +49,17 @@ pub enum WeightsError {
         /// The file.
         path: PathBuf,
         /// Which rule.
-        source: safetensors::SafeTensorError,
+        source: serde_json::Error,
+    },
+    /// A safetensors header longer than any honest one.
+    #[error("{}: a safetensors header of {bytes} bytes: refused above {limit}", path.display())]
+    LongHeader {
+        /// The file.
+        path: PathBuf,
+        /// Bytes that it claims.
+        bytes: u64,
+        /// Bytes that we would still read.
+        limit: u64,
     },
     /// A PyTorch file that is hostile or holds something we cannot represent.
     #[error("{}: not readable as {format}: {source}", path.display())]

@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use safetensors::SafeTensorError;
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use serde::Serialize;
 use serde::ser::SerializeMap;
@@ -25,23 +24,23 @@ const MAX_HEADER_BYTES: u64 = 100_000_000;
 
 /// Reads a mapped safetensors file; the tensors share the map.
 pub(super) fn read(path: &Path, file: FileBytes) -> Result<TensorFile, WeightsError> {
-    let damaged = |source| WeightsError::SafetensorsHeader { path: path.into(), source };
     let bytes = file.bytes();
-    let length = bytes.first_chunk().ok_or(SafeTensorError::HeaderTooSmall).map_err(damaged)?;
-    let header_bytes = u64::from_le_bytes(*length);
-    if header_bytes > MAX_HEADER_BYTES {
-        return Err(damaged(SafeTensorError::HeaderTooLarge));
-    }
-    let data_start = LENGTH_BYTES + header_bytes as usize;
     let wrong_length = |expected: usize| WeightsError::Length {
         path: path.into(),
         expected: expected as u64,
         found: bytes.len() as u64,
     };
+    let length = bytes.first_chunk().ok_or_else(|| wrong_length(LENGTH_BYTES))?;
+    let header_bytes = u64::from_le_bytes(*length);
+    if header_bytes > MAX_HEADER_BYTES {
+        let (path, limit) = (path.into(), MAX_HEADER_BYTES);
+        return Err(WeightsError::LongHeader { path, bytes: header_bytes, limit });
+    }
+    let data_start = LENGTH_BYTES + header_bytes as usize;
     let header = bytes.get(LENGTH_BYTES..data_start).ok_or_else(|| wrong_length(data_start))?;
-    // Building it checks what each tensor claims: shape times type is its range, and the ranges join up.
+    // Parsing checks what each tensor claims: shape times type is its range, and the ranges join up.
     let header: Metadata = serde_json::from_slice(header)
-        .map_err(|e| damaged(SafeTensorError::InvalidHeaderDeserialization(e)))?;
+        .map_err(|source| WeightsError::SafetensorsHeader { path: path.into(), source })?;
     let expected = data_start.saturating_add(header.data_len());
     if expected != bytes.len() {
         return Err(wrong_length(expected));

@@ -132,14 +132,14 @@ fn sizes_beyond_the_file_are_refused() {
     assert_snapshot!(error("beyond_storage.pth"), @"beyond_storage.pth: not readable as PyTorch (zip): pickle: invalid data in pickle file: Tensor with shape [5] and stride [1] at offset 0 needs 5 elements, but storage '0' declares 1");
     assert_snapshot!(error("lost_storage.pth"), @"lost_storage.pth: tensor 'fc.weight': Failed to read storage '0' for tensor with shape [1]: ZIP entry 'archive/data/0': not found in archive");
     assert_snapshot!(error("expand_bomb.pth"), @"expand_bomb.pth: tensors of 4294967296 bytes in a file of 1605: refused above 67108864");
-    assert_snapshot!(error("overflow.safetensors"), @"overflow.safetensors: damaged safetensors header: invalid JSON in header: overflow computing buffer size from shape and/or element type");
-    assert_snapshot!(error("overlap.safetensors"), @"overlap.safetensors: damaged safetensors header: invalid JSON in header: invalid offset for tensor `b`");
-    assert_snapshot!(error("long_header.safetensors"), @"long_header.safetensors: damaged safetensors header: header too large");
+    assert_snapshot!(error("overflow.safetensors"), @"overflow.safetensors: damaged safetensors header: overflow computing buffer size from shape and/or element type");
+    assert_snapshot!(error("overlap.safetensors"), @"overlap.safetensors: damaged safetensors header: invalid offset for tensor `b`");
+    assert_snapshot!(error("long_header.safetensors"), @"long_header.safetensors: a safetensors header of 1099511627776 bytes: refused above 100000000");
 }
 
 #[test]
 fn pickles_that_unfold_without_end_are_refused() {
-    assert_snapshot!(error("memo_bomb.pkl"), @"memo_bomb.pkl: holds no tensors");
+    assert_snapshot!(error("memo_bomb.pkl"), @"memo_bomb.pkl: not readable as pickle: pickle: invalid data in pickle file: Pickle memo bomb detected: copies exceeded 1000000 nodes or 67108864 bytes");
     assert_snapshot!(error("deep.pkl"), @"deep.pkl: not readable as pickle: pickle: invalid data in pickle file: pickle nesting exceeds 1000 levels");
 }
 
@@ -147,7 +147,8 @@ fn pickles_that_unfold_without_end_are_refused() {
 fn truncated_files_are_errors() {
     assert_snapshot!(error("wrapped_truncated.pth"), @"wrapped_truncated.pth: the PyTorch (zip) file is cut short or damaged: zip archive error: invalid Zip archive: Could not find EOCD");
     assert_snapshot!(error("wrapped_legacy_truncated.pth"), @"wrapped_legacy_truncated.pth: the PyTorch (legacy pickle) file is cut short or damaged: pickle: IO error: failed to fill whole buffer");
-    assert_snapshot!(error("wrapped_legacy_last_byte.pth"), @"wrapped_legacy_last_byte.pth: not readable as PyTorch (legacy pickle): invalid PyTorch file format: storage '93924285556704' (24 bytes) extends beyond the end of the file");
+    // The rest of the message is a memory address, different each time the file is made.
+    assert!(error("wrapped_legacy_last_byte.pth").contains("extends beyond the end of the file"));
     assert_snapshot!(error("truncated.safetensors"), @"truncated.safetensors: the header describes 796 bytes, the file has 791");
 }
 

@@ -1,7 +1,7 @@
 //! Writing: the same back, the same bytes, and never less than a whole file.
 
 use std::collections::BTreeMap;
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
 
 use insta::assert_snapshot;
