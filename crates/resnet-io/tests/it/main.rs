@@ -1,3 +1,4 @@
 //! Tests of `resnet-io` from the outside, in one binary.
+#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod weights;
