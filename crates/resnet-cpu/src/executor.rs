@@ -1,19 +1,18 @@
 //! The CPU executor: compiles graphs to plans, keeps the state, runs plans over one arena.
 
-mod derived;
 mod memory;
+mod pending;
 mod run;
 mod state;
 
 use std::cell::RefCell;
+use std::time::Instant;
 
 use resnet_core::executor::{Executor, ExecutorError, Input, StepId};
 use resnet_core::graph::Graph;
-use resnet_core::op::{DType, Op};
-use resnet_core::pass;
+use resnet_core::op::DType;
 use resnet_simd::{AlignedVec, Isa};
 
-use self::derived::Derived;
 use self::memory::{Access, Memory, StatePlace};
 use self::state::StateStore;
 use crate::plan::{Layout, Plan, Slot, lower};
@@ -27,7 +26,7 @@ pub struct CpuOptions {
     /// Computing threads, the calling one included.
     pub threads: usize,
     /// Fills every buffer with NaN before it is written and after it was last read, and panics if a
-    /// NaN reaches an output or state: a proof that no step reads what was not written.
+    /// NaN reaches an output: a test that no step reads what was not written.
     pub checked: bool,
 }
 
@@ -45,7 +44,6 @@ struct Compiled {
     plan: Plan,
     /// Where each of the plan's state tensors is in the store.
     states: Vec<usize>,
-    derived: Derived,
     outputs: Vec<Vec<f32>>,
     places: Vec<StatePlace>,
     handed: RefCell<Vec<(Slot, Access)>>,
@@ -82,6 +80,66 @@ impl CpuExecutor {
         self.compiled[step.0].as_ref().expect("the step was released")
     }
 
+    /// Runs a step and gives the seconds of each of its plan's steps.
+    ///
+    /// # Errors
+    /// As [`Executor::run`].
+    pub fn run_timed(
+        &mut self,
+        step: StepId,
+        inputs: &[Input<'_>],
+    ) -> Result<Vec<f64>, ExecutorError> {
+        let mut ends = Vec::with_capacity(self.plan(step).steps.len());
+        let start = Instant::now();
+        self.run_steps(step, inputs, &mut || ends.push(start.elapsed().as_secs_f64()))?;
+        let starts = std::iter::once(0.0).chain(ends.iter().copied());
+        Ok(starts.zip(&ends).map(|(start, end)| end - start).collect())
+    }
+
+    /// Runs a plan, calling `after_each` after each of its steps.
+    fn run_steps(
+        &mut self,
+        step: StepId,
+        inputs: &[Input<'_>],
+        after_each: &mut dyn FnMut(),
+    ) -> Result<(), ExecutorError> {
+        let compiled = self.compiled[step.0].as_mut().expect("the step was released");
+        Self::check_inputs(&compiled.plan, inputs)?;
+        let Compiled { plan, states, outputs, places, handed, .. } = compiled;
+        places.clear();
+        places.extend(states.iter().map(|&i| self.states.place(i)));
+        // SAFETY: the store is borrowed mutably for the run and not touched until `memory` is gone;
+        // its tensors are allocations of their own, and `bind` gives each name one tensor.
+        let mut memory = unsafe { Memory::new(plan, &mut self.arena, places, inputs, handed) };
+        let machine = run::Machine { isa: self.options.isa, pool: &self.pool };
+        for (i, step) in plan.steps.iter().enumerate() {
+            if self.options.checked {
+                memory.poison(i);
+            }
+            run::work(machine, &step.work, &memory.step());
+            after_each();
+        }
+        for ((_, slot, layout, _), output) in plan.outputs.iter().zip(outputs) {
+            let operands = memory.step();
+            let values = operands.read(*slot);
+            match layout {
+                Layout::Plain => {
+                    let len = output.len();
+                    output.copy_from_slice(&values[..len]);
+                }
+                Layout::Packed(layout) => layout.unpack(values, output),
+            }
+            let sound = !self.options.checked || output.iter().all(|x| !x.is_nan());
+            assert!(sound, "checked mode: an output holds NaN");
+        }
+        for (state, &at) in plan.states.iter().zip(states.iter()) {
+            if state.written {
+                self.states.touch(at);
+            }
+        }
+        Ok(())
+    }
+
     fn check_inputs(plan: &Plan, inputs: &[Input<'_>]) -> Result<(), ExecutorError> {
         for (i, (name, dtype, expected)) in plan.inputs.iter().enumerate() {
             let found = match (inputs.get(i), dtype) {
@@ -91,7 +149,11 @@ impl CpuExecutor {
                 _ => 0,
             };
             if found != *expected {
-                return Err(ExecutorError::BadInput { name: name.clone(), found, expected: *expected });
+                return Err(ExecutorError::BadInput {
+                    name: name.clone(),
+                    found,
+                    expected: *expected,
+                });
             }
         }
         Ok(())
@@ -101,18 +163,16 @@ impl CpuExecutor {
 impl Executor for CpuExecutor {
     fn compile(&mut self, graph: &Graph) -> Result<StepId, ExecutorError> {
         graph.verify()?;
-        let (graph, folds) = fold(graph)?;
-        let plan = lower::lower(&graph, self.options.isa, self.options.threads)?;
+        let plan = lower::lower(graph, self.options.isa, self.options.threads)?;
         let states = plan.states.iter().map(|state| self.states.bind(state));
         let states = states.collect::<Result<Vec<usize>, ExecutorError>>()?;
-        let derived = Derived::new(folds, &mut self.states)?;
         if 4 * self.arena.len() < plan.arena_bytes {
             self.arena = AlignedVec::zeroed(plan.arena_bytes.div_ceil(4));
         }
         let outputs = plan.outputs.iter().map(|(_, _, _, len)| vec![0.0; *len]).collect();
         let places = Vec::with_capacity(states.len());
         let handed = RefCell::new(Vec::with_capacity(plan.states.len() + 16));
-        self.compiled.push(Some(Compiled { plan, states, derived, outputs, places, handed }));
+        self.compiled.push(Some(Compiled { plan, states, outputs, places, handed }));
         Ok(StepId(self.compiled.len() - 1))
     }
 
@@ -121,37 +181,7 @@ impl Executor for CpuExecutor {
     }
 
     fn run(&mut self, step: StepId, inputs: &[Input<'_>]) -> Result<(), ExecutorError> {
-        let compiled = self.compiled[step.0].as_mut().expect("the step was released");
-        Self::check_inputs(&compiled.plan, inputs)?;
-        compiled.derived.refresh(&mut self.states);
-        let Compiled { plan, states, outputs, places, handed, .. } = compiled;
-        places.clear();
-        places.extend(states.iter().map(|&i| self.states.place(i)));
-        // SAFETY: the store is borrowed mutably for the run and not touched until `memory` is gone;
-        // its tensors are allocations of their own, and `bind` gives each name one tensor.
-        let mut memory =
-            unsafe { Memory::new(plan, &mut self.arena, places, inputs, handed) };
-        let machine = run::Machine { isa: self.options.isa, pool: &self.pool };
-        for (i, step) in plan.steps.iter().enumerate() {
-            if self.options.checked {
-                memory.poison(i);
-            }
-            run::work(machine, &step.work, &memory.step());
-        }
-        for ((_, slot, layout, _), output) in plan.outputs.iter().zip(outputs) {
-            let operands = memory.step();
-            let values = operands.read(*slot);
-            match layout {
-                Layout::Plain => output.copy_from_slice(&values[..output.len()]),
-                Layout::Packed(layout) => layout.unpack(values, output),
-            }
-        }
-        for (state, &at) in plan.states.iter().zip(states.iter()) {
-            if state.written {
-                self.states.touch(at);
-            }
-        }
-        Ok(())
+        self.run_steps(step, inputs, &mut || {})
     }
 
     fn output(&self, step: StepId, name: &str) -> Result<Vec<f32>, ExecutorError> {
@@ -172,13 +202,4 @@ impl Executor for CpuExecutor {
     fn states(&self) -> Vec<(String, Vec<usize>)> {
         self.states.list().map(|(name, _, shape)| (name.into(), shape.to_vec())).collect()
     }
-}
-
-/// An evaluation graph gets its batch norms folded into its convolutions.
-fn fold(graph: &Graph) -> Result<(Graph, Vec<pass::fold_bn::Fold>), ExecutorError> {
-    let trains = graph.nodes.iter().any(|node| matches!(node.op, Op::CrossEntropyGrad(_)));
-    if trains {
-        return Ok((graph.clone(), Vec::new()));
-    }
-    Ok(pass::fold_bn::fold_batch_norm(graph)?)
 }

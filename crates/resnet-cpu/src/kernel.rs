@@ -8,11 +8,18 @@
 pub use lane::Source;
 pub use sums::Rows;
 
+pub mod average_pool;
+pub mod bias;
+pub mod channel_scale;
 pub mod conv;
 pub mod elementwise;
+pub mod global_pool;
+pub mod input;
 mod lane;
 mod map;
 pub mod norm;
+pub mod subsample;
 mod sums;
 #[cfg(test)]
 mod testing;
+pub mod window;

@@ -9,10 +9,11 @@ pub(crate) mod lower;
 mod table;
 
 use resnet_core::graph::StateRole;
-use resnet_core::op::{CrossEntropy, Pool2d, Sgd, SubsamplePad};
+use resnet_core::op::{CrossEntropy, Sgd, SubsamplePad};
 
 use crate::kernel::Rows;
 use crate::kernel::conv::{ConvPlan, PackedLayout};
+use crate::kernel::window::Windows;
 
 /// Where a value lives while a plan runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -114,12 +115,29 @@ pub enum Residual {
 #[expect(missing_docs, reason = "operands are named as in the kernels' docs")]
 pub enum Work {
     /// Pixels to numbers.
-    Normalize { x: Slot, y: Slot, scale: Vec<f32>, shift: Vec<f32> },
+    Normalize {
+        x: Slot,
+        y: Slot,
+        scale: Vec<f32>,
+        shift: Vec<f32>,
+    },
     /// Canonical weights into panels, and back.
-    Pack { layout: PackedLayout, x: Slot, y: Slot },
-    Unpack { layout: PackedLayout, x: Slot, y: Slot },
+    Pack {
+        layout: PackedLayout,
+        x: Slot,
+        y: Slot,
+    },
+    Unpack {
+        layout: PackedLayout,
+        x: Slot,
+        y: Slot,
+    },
     /// Panels of the transposed weights, for the input gradient.
-    Transpose { layout: PackedLayout, w: Slot, y: Slot },
+    Transpose {
+        layout: PackedLayout,
+        w: Slot,
+        y: Slot,
+    },
     /// Convolution with its epilogue.
     Conv {
         plan: Box<ConvPlan>,
@@ -141,18 +159,31 @@ pub enum Work {
         mask: Option<Slot>,
         sums: Option<GradSums>,
         dx: Slot,
-        scratch: Option<Slot>,
     },
     /// Weight gradient.
-    ConvWeightGrad { plan: Box<ConvPlan>, x: Slot, dy: Slot, dw: Slot, scratch: Option<Slot> },
+    ConvWeightGrad {
+        plan: Box<ConvPlan>,
+        x: Slot,
+        dy: Slot,
+        dw: Slot,
+        scratch: Option<Slot>,
+    },
     /// Sum over everything but channels.
-    BiasGrad { rows: Rows, dy: Slot, db: Slot },
+    BiasGrad {
+        rows: Rows,
+        dy: Slot,
+        partials: Slot,
+        db: Slot,
+    },
     /// Statistics in a pass of their own.
-    NormStatistics { rows: Rows, z: Slot, statistics: Statistics },
+    NormStatistics {
+        rows: Rows,
+        z: Slot,
+        statistics: Statistics,
+    },
     /// From sums to mean, `rstd`, coefficients (scale, shift) and running statistics, in place.
     NormFinish {
         rows: usize,
-        chunks: usize,
         eps: f64,
         momentum: f64,
         partials: Slot,
@@ -164,17 +195,36 @@ pub enum Work {
         coefficients: Slot,
     },
     /// Coefficients from gamma, beta and the running statistics.
-    NormCoefficients { eps: f64, norm: [Slot; 4], coefficients: Slot },
+    NormCoefficients {
+        eps: f64,
+        norm: [Slot; 4],
+        coefficients: Slot,
+    },
     /// `y = relu?(z * scale + shift + residual)`; `y` may be `z`.
-    NormApply { z: Slot, coefficients: Slot, residual: Residual, relu: bool, y: Slot },
+    NormApply {
+        z: Slot,
+        coefficients: Slot,
+        residual: Residual,
+        relu: bool,
+        y: Slot,
+    },
     /// `g = dy where mask > 0`, and sums; with sums, `g` is `dy`.
-    MaskedGrad { rows: Rows, dy: Slot, mask: Slot, g: Slot, sums: Option<GradSums> },
+    MaskedGrad {
+        rows: Rows,
+        dy: Slot,
+        mask: Slot,
+        g: Slot,
+        sums: Option<GradSums>,
+    },
     /// A batch norm gradient's sums in a pass of their own.
-    GradSums { rows: Rows, dy: Slot, sums: GradSums },
+    GradSums {
+        rows: Rows,
+        dy: Slot,
+        sums: GradSums,
+    },
     /// From sums to the gradients of gamma and beta, and coefficients (a, b, c).
     NormGradFinish {
         rows: usize,
-        chunks: usize,
         frozen: bool,
         partials: Slot,
         gamma: Slot,
@@ -184,26 +234,108 @@ pub enum Work {
         coefficients: Slot,
     },
     /// `dz = a * g + b * (z - mean) + c`; `dz` may be `g`.
-    NormGradApply { g: Slot, z: Slot, mean: Slot, coefficients: Slot, dz: Slot },
+    NormGradApply {
+        g: Slot,
+        z: Slot,
+        mean: Slot,
+        coefficients: Slot,
+        dz: Slot,
+    },
     /// `rstd` of the running variance.
-    RunningRstd { eps: f64, var: Slot, rstd: Slot },
-    Relu { x: Slot, y: Slot },
-    Sigmoid { x: Slot, y: Slot },
-    SigmoidGrad { dy: Slot, y: Slot, dx: Slot },
-    Add { a: Slot, b: Slot, y: Slot },
+    RunningRstd {
+        eps: f64,
+        var: Slot,
+        rstd: Slot,
+    },
+    Relu {
+        x: Slot,
+        y: Slot,
+    },
+    Sigmoid {
+        x: Slot,
+        y: Slot,
+    },
+    SigmoidGrad {
+        dy: Slot,
+        y: Slot,
+        dx: Slot,
+    },
+    Add {
+        a: Slot,
+        b: Slot,
+        y: Slot,
+    },
     /// Elementwise product, for dropout's gradient.
-    Multiply { a: Slot, b: Slot, y: Slot },
-    ChannelScale { dims: Dims, x: Slot, s: Slot, y: Slot },
-    ChannelScaleGrad { dims: Dims, dy: Slot, x: Slot, ds: Slot },
-    MaxPool { dims: Dims, pool: Pool2d, x: Slot, y: Slot, index: Slot },
-    MaxPoolGrad { dims: Dims, pool: Pool2d, dy: Slot, index: Slot, dx: Slot },
-    AvgPool { dims: Dims, pool: Pool2d, x: Slot, y: Slot },
-    AvgPoolGrad { dims: Dims, pool: Pool2d, dy: Slot, dx: Slot },
-    GlobalAvgPool { dims: Dims, x: Slot, y: Slot },
-    GlobalAvgPoolGrad { dims: Dims, dy: Slot, dx: Slot },
-    SubsamplePad { dims: Dims, shortcut: SubsamplePad, x: Slot, y: Slot },
-    SubsamplePadGrad { dims: Dims, shortcut: SubsamplePad, dy: Slot, dx: Slot },
-    Dropout { p: f64, stream: u32, x: Slot, seed: Slot, step: Slot, y: Slot, mask: Slot },
+    Multiply {
+        a: Slot,
+        b: Slot,
+        y: Slot,
+    },
+    ChannelScale {
+        dims: Dims,
+        x: Slot,
+        s: Slot,
+        y: Slot,
+    },
+    ChannelScaleGrad {
+        dims: Dims,
+        dy: Slot,
+        x: Slot,
+        ds: Slot,
+    },
+    MaxPool {
+        windows: Windows,
+        x: Slot,
+        y: Slot,
+        index: Slot,
+    },
+    MaxPoolGrad {
+        windows: Windows,
+        dy: Slot,
+        index: Slot,
+        dx: Slot,
+    },
+    AvgPool {
+        windows: Windows,
+        x: Slot,
+        y: Slot,
+    },
+    AvgPoolGrad {
+        windows: Windows,
+        dy: Slot,
+        dx: Slot,
+    },
+    GlobalAvgPool {
+        dims: Dims,
+        x: Slot,
+        y: Slot,
+    },
+    GlobalAvgPoolGrad {
+        dims: Dims,
+        dy: Slot,
+        dx: Slot,
+    },
+    SubsamplePad {
+        dims: Dims,
+        shortcut: SubsamplePad,
+        x: Slot,
+        y: Slot,
+    },
+    SubsamplePadGrad {
+        dims: Dims,
+        shortcut: SubsamplePad,
+        dy: Slot,
+        dx: Slot,
+    },
+    Dropout {
+        p: f64,
+        stream: u32,
+        x: Slot,
+        seed: Slot,
+        step: Slot,
+        y: Slot,
+        mask: Slot,
+    },
     /// One factor a sample.
     StochasticDepth {
         p: f64,
@@ -215,7 +347,12 @@ pub enum Work {
         y: Slot,
         keep: Slot,
     },
-    StochasticDepthGrad { samples: usize, dy: Slot, keep: Slot, dx: Slot },
+    StochasticDepthGrad {
+        samples: usize,
+        dy: Slot,
+        keep: Slot,
+        dx: Slot,
+    },
     CrossEntropy {
         loss_spec: CrossEntropy,
         classes: usize,
@@ -233,10 +370,25 @@ pub enum Work {
         targets: Slot,
         dlogits: Slot,
     },
-    ClipFactor { max_norm: f64, gradients: Vec<Slot>, factor: Slot, norm: Slot },
-    SgdUpdate { sgd: Sgd, w: Slot, dw: Slot, velocity: Slot, hyper: Slot, factor: Option<Slot> },
+    ClipFactor {
+        max_norm: f64,
+        gradients: Vec<Slot>,
+        factor: Slot,
+        norm: Slot,
+    },
+    SgdUpdate {
+        sgd: Sgd,
+        w: Slot,
+        dw: Slot,
+        velocity: Slot,
+        hyper: Slot,
+        factor: Option<Slot>,
+    },
     /// A copy.
-    Store { x: Slot, y: Slot },
+    Store {
+        x: Slot,
+        y: Slot,
+    },
 }
 
 /// Sizes of a picture tensor: `[n, h, w, c]`.
@@ -270,7 +422,6 @@ impl Work {
             | Work::Pack { x, y, .. }
             | Work::Unpack { x, y, .. }
             | Work::Transpose { w: x, y, .. }
-            | Work::BiasGrad { dy: x, db: y, .. }
             | Work::Relu { x, y }
             | Work::Sigmoid { x, y }
             | Work::AvgPool { x, y, .. }
@@ -285,9 +436,9 @@ impl Work {
                 all(&[*x, *w], &[*bias, *add, statistics.map(|s| s.pivot)]),
                 all(&[*y], &[statistics.map(|s| s.partials), *scratch]),
             ),
-            Work::ConvInputGrad { dy, w, add, mask, sums, dx, scratch, .. } => (
+            Work::ConvInputGrad { dy, w, add, mask, sums, dx, .. } => (
                 all(&[*dy, *w], &[*add, *mask, sums.map(|s| s.z), sums.map(|s| s.mean)]),
-                all(&[*dx], &[sums.map(|s| s.partials), *scratch]),
+                all(&[*dx], &[sums.map(|s| s.partials)]),
             ),
             Work::ConvWeightGrad { x, dy, dw, scratch, .. } => {
                 (vec![*x, *dy], all(&[*dw], &[*scratch]))
@@ -301,7 +452,9 @@ impl Work {
                 vec![*partials, *gamma, *beta, running[0], running[1]],
                 vec![running[0], running[1], *mean, *rstd, *coefficients],
             ),
-            Work::NormCoefficients { norm, coefficients, .. } => (norm.to_vec(), vec![*coefficients]),
+            Work::NormCoefficients { norm, coefficients, .. } => {
+                (norm.to_vec(), vec![*coefficients])
+            }
             Work::NormApply { z, coefficients, residual, y, .. } => {
                 let mut reads = vec![*z, *coefficients];
                 match *residual {
@@ -315,6 +468,7 @@ impl Work {
                 all(&[*dy, *mask], &[sums.map(|s| s.z), sums.map(|s| s.mean)]),
                 all(&[*g], &[sums.map(|s| s.partials)]),
             ),
+            Work::BiasGrad { dy, partials, db, .. } => (vec![*dy], vec![*partials, *db]),
             Work::GradSums { dy, sums, .. } => (vec![*dy, sums.z, sums.mean], vec![sums.partials]),
             Work::NormGradFinish { partials, gamma, rstd, dgamma, dbeta, coefficients, .. } => {
                 (vec![*partials, *gamma, *rstd], vec![*dgamma, *dbeta, *coefficients])

@@ -56,6 +56,22 @@ impl<'a> Memory<'a> {
         Memory { plan, arena: arena.as_mut_ptr(), states, inputs, handed }
     }
 
+    /// Fills the buffers that `step` writes first, and those that the step before read last, with
+    /// NaN.
+    pub(super) fn poison(&mut self, step: usize) {
+        for buffer in &self.plan.buffers {
+            if buffer.first == step || buffer.last + 1 == step {
+                // SAFETY: `Memory::new` checked that the arena holds the plan's places, which start
+                // and end at multiples of a cache line; `&mut self` says that no slice is out.
+                let place = unsafe {
+                    let start = self.arena.add(buffer.offset / 4);
+                    std::slice::from_raw_parts_mut(start, buffer.bytes.div_ceil(4))
+                };
+                place.fill(f32::NAN);
+            }
+        }
+    }
+
     /// The operands of one step; those of the step before must be gone.
     pub(super) fn step(&mut self) -> Operands<'_> {
         self.handed.borrow_mut().clear();

@@ -43,6 +43,24 @@ pub(super) fn map_flat(isa: Isa, pool: &ThreadPool, y: &mut [f32], kernel: impl 
     pool.run_parts(y, PART, |part, y| map_part(isa, part * PART, y.len(), y, &kernel));
 }
 
+/// Fills `y`, pictures of `pixels` rows of `channels`, each from the kernel for its number.
+///
+/// # Panics
+/// If `y` does not consist of whole pictures.
+pub(super) fn map_pictures<M: Map>(
+    isa: Isa,
+    pool: &ThreadPool,
+    (pixels, channels): (usize, usize),
+    y: &mut [f32],
+    kernel: impl Fn(usize) -> M + Sync,
+) {
+    let picture_len = pixels * channels;
+    let part_len = (PART / channels.max(1)).max(1) * channels;
+    pool.run_row_blocks(y, (picture_len, part_len), |picture, start, y| {
+        map_part(isa, picture * picture_len + start, channels, y, &kernel(picture));
+    });
+}
+
 /// `first` is the index of `y[0]` in the whole output.
 fn map_part(isa: Isa, first: usize, channels: usize, y: &mut [f32], kernel: &impl Map) {
     match isa {

@@ -131,6 +131,100 @@ pub(super) fn combine<const K: usize>(
     }
 }
 
+/// Sums over the pixels of each picture: `sums` is `[n][channels]`, pictures have `pixels` rows.
+///
+/// Sixty-four pixels at a time are added in `f32`, these sums in `f64`, both in their order; a
+/// picture's sums do not depend on the others.
+///
+/// # Panics
+/// If `sums` does not consist of whole rows.
+pub(super) fn sum_pictures(
+    isa: Isa,
+    pool: &ThreadPool,
+    (pixels, channels): (usize, usize),
+    sums: &mut [f32],
+    factor: f64,
+    terms: impl Terms<1>,
+) {
+    /// Channels in a task, so that one picture too is work for several threads.
+    const BLOCK: usize = 64;
+    pool.run_row_blocks(sums, (channels, BLOCK), |picture, first_channel, sums| {
+        let first = picture * pixels;
+        let job =
+            SumPicture { first, pixels, channels, first_channel, sums, factor, terms: &terms };
+        match isa {
+            Isa::Portable => job.run_scalar(),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2(_) | Isa::Avx512(_) => isa.run(job),
+        }
+    });
+}
+
+/// Pixels of a picture that are added in `f32`.
+const PICTURE_CHUNK: usize = 64;
+
+struct SumPicture<'a, T> {
+    /// The picture's first row in the tensor.
+    first: usize,
+    pixels: usize,
+    channels: usize,
+    first_channel: usize,
+    sums: &'a mut [f32],
+    factor: f64,
+    terms: &'a T,
+}
+
+impl<T: Terms<1>> SumPicture<'_, T> {
+    /// The rows of each chunk of pixels.
+    fn chunks(&self) -> impl Iterator<Item = std::ops::Range<usize>> + use<T> {
+        let (first, end) = (self.first, self.first + self.pixels);
+        (first..end).step_by(PICTURE_CHUNK).map(move |row| row..end.min(row + PICTURE_CHUNK))
+    }
+
+    /// The twin, and the portable version.
+    fn run_scalar(self) {
+        for j in 0..self.sums.len() {
+            let channel = self.first_channel + j;
+            let term = |row: usize| self.terms.scalar(row * self.channels + channel, channel)[0];
+            let chunk = |rows: std::ops::Range<usize>| {
+                f64::from(rows.fold(0.0_f32, |sum, row| sum + term(row)))
+            };
+            let sum = self.chunks().fold(0.0, |sum, rows| sum + chunk(rows));
+            self.sums[j] = (sum * self.factor) as f32;
+        }
+    }
+}
+
+impl<T: Terms<1>> Kernel for SumPicture<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        /// No vector is wider.
+        const MAX_LANES: usize = 16;
+        for (block, sums) in self.sums.chunks_mut(S::LANES).enumerate() {
+            let j = self.first_channel + block * S::LANES;
+            let n = sums.len();
+            let mut wide = [0.0_f64; MAX_LANES];
+            let mut row = self.first;
+            let end = self.first + self.pixels;
+            while row < end {
+                let stop = end.min(row + PICTURE_CHUNK);
+                let mut sum = s.splat(0.0);
+                while row < stop {
+                    let [term] = self.terms.lanes(s, At { i: row * self.channels + j, j, n });
+                    sum = s.add(sum, term);
+                    row += 1;
+                }
+                let mut lanes = [0.0_f32; MAX_LANES];
+                s.store(sum, &mut lanes);
+                wide.iter_mut().zip(lanes).for_each(|(wide, x)| *wide += f64::from(x));
+            }
+            sums.iter_mut().zip(wide).for_each(|(sum, wide)| *sum = (wide * self.factor) as f32);
+        }
+    }
+}
+
 struct SumChunk<'a, T, const K: usize> {
     /// The chunk's first row in the tensor.
     first: usize,

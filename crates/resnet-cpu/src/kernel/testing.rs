@@ -2,10 +2,12 @@
 
 use std::sync::LazyLock;
 
+use resnet_core::op::Pool2d;
 use resnet_core::rng::{Purpose, Stream};
 use resnet_simd::Isa;
 
 use super::Rows;
+use super::window::Windows;
 use crate::threads::ThreadPool;
 
 static POOLS: LazyLock<[ThreadPool; 4]> = LazyLock::new(|| [1, 2, 3, 7].map(ThreadPool::new));
@@ -103,4 +105,26 @@ pub(super) fn expected_sums<const K: usize>(
         }
     }
     partials
+}
+
+/// `[n, pixels, channels]` with every tail, and one of more than a task.
+pub(super) fn shapes() -> Vec<[usize; 3]> {
+    let narrow = (1..=49).map(|c| [2, 3, c]);
+    let wide = [[1, 1, 5], [3, 130, 17], [2, 700, 100], [1, 64, 200]];
+    narrow.chain(wide).collect()
+}
+
+/// Pools of many geometries, with every tail of channels.
+pub(super) fn pools() -> Vec<Windows> {
+    let stem = Pool2d { kernel: 3, stride: 2, pad: 1, ceil: false };
+    let half = Pool2d { kernel: 2, stride: 2, pad: 0, ceil: true };
+    let odd = [
+        (Pool2d { kernel: 3, stride: 1, pad: 1, ceil: false }, [1, 4, 5, 20]),
+        (Pool2d { kernel: 2, stride: 3, pad: 1, ceil: true }, [2, 7, 5, 3]),
+        (Pool2d { kernel: 5, stride: 2, pad: 2, ceil: true }, [1, 6, 6, 17]),
+        (stem, [1, 1, 1, 16]),
+    ];
+    let tails = (1..=49).flat_map(|c| [(stem, [2, 5, 6, c]), (half, [1, 5, 3, c])]);
+    let windows = |(pool, shape)| Windows::new(pool, shape).expect("some window");
+    tails.chain(odd).map(windows).collect()
 }

@@ -1,15 +1,18 @@
 //! From nodes to steps: one function walks the graph, one arm an operation says its steps.
 
 use resnet_core::graph::{Graph, Node, NodeId, Origin, TensorId};
-use resnet_core::op::{Conv2d, Op};
+use resnet_core::op::{Conv2d, Op, Pool2d};
 use resnet_core::{cost, executor::ExecutorError};
 use resnet_simd::Isa;
 
 use super::fuse::{self, Fusion, Group};
-use super::{Buffer, Dims, GradSums, Layout, Plan, Residual, Slot, StateUse, Statistics, Step, Work};
+use super::{
+    Buffer, Dims, GradSums, Layout, Plan, Residual, Slot, StateUse, Statistics, Step, Work,
+};
 use super::{arena, fuse::Residual as NodeResidual};
 use crate::kernel::Rows;
 use crate::kernel::conv::{ConvPlan, ConvShape};
+use crate::kernel::window::Windows;
 
 /// Rows whose sums a pass of its own adds up in f32 before they are combined in f64.
 const CHUNK_ROWS: usize = 168;
@@ -43,8 +46,8 @@ pub(super) struct Lowering<'a> {
     /// The state that a value is written to directly.
     aliases: Vec<Option<Slot>>,
     norms: Vec<Option<NormSlots>>,
-    /// Partial sums that the producer of a tensor made: slot and number of chunks.
-    partials: Vec<Option<(Slot, usize)>>,
+    /// Partial sums that the producer of a tensor made.
+    partials: Vec<Option<Slot>>,
     sizes: Vec<usize>,
     steps: Vec<Step>,
     states: Vec<StateUse>,
@@ -93,10 +96,9 @@ impl<'a> Lowering<'a> {
     fn find_layouts(&mut self) -> Result<(), ExecutorError> {
         for node in &self.graph.nodes {
             let weight = match &node.op {
-                Op::Conv2d(_)
-                | Op::Conv2dInputGrad { .. }
-                | Op::Linear
-                | Op::LinearInputGrad => node.inputs[1],
+                Op::Conv2d(_) | Op::Conv2dInputGrad { .. } | Op::Linear | Op::LinearInputGrad => {
+                    node.inputs[1]
+                }
                 Op::Conv2dWeightGrad(_) | Op::LinearWeightGrad => node.outputs[0],
                 _ => continue,
             };
@@ -327,9 +329,8 @@ impl<'a> Lowering<'a> {
         let add = add.map(|add| self.slot(add));
         let statistics = self.fusion.statistics_of[out.0 as usize].map(|norm| {
             let pivot = self.slot(self.get(norm).inputs[3]);
-            let chunks = plan.forward_chunks();
-            let partials = self.floats(chunks * 2 * plan.shape().cout);
-            self.partials[out.0 as usize] = Some((partials, chunks));
+            let partials = self.floats(plan.forward_chunks() * 2 * plan.shape().cout);
+            self.partials[out.0 as usize] = Some(partials);
             Statistics { pivot, partials }
         });
         let y = self.out(out);
@@ -357,20 +358,19 @@ impl<'a> Lowering<'a> {
         };
         let rows = self.rows(x);
         let made = self.fusion.statistics_of[x.0 as usize] == Some(id);
-        let (partials, chunks) = match self.partials[x.0 as usize] {
+        let partials = match self.partials[x.0 as usize] {
             Some(made_with_it) if made => made_with_it,
             _ => {
                 let partials = self.floats(rows.partials_len(2));
                 let (z, statistics) = (self.slot(x), Statistics { pivot: mean, partials });
                 self.push(Work::NormStatistics { rows, z, statistics });
-                (partials, rows.chunks())
+                partials
             }
         };
         let new_running = [self.running_out(id, 3, mean), self.running_out(id, 4, var)];
         let (batch_mean, rstd) = (self.out(node.outputs[1]), self.out(node.outputs[2]));
         self.push(Work::NormFinish {
             rows: rows.rows,
-            chunks,
             eps,
             momentum,
             partials,
@@ -428,21 +428,17 @@ impl<'a> Lowering<'a> {
         self.push(Work::Transpose { layout: *plan.layout(), w, y: transposed });
         self.macs = cost::macs(self.graph, node);
         let [add, mask] = [add, mask].map(|tensor| tensor.map(|tensor| self.slot(tensor)));
-        let sums = self.fusion.sums_of[out.0 as usize].map(|norm| {
-            let chunks = plan.gradient_chunks();
-            self.grad_sums(norm, out, chunks, chunks * 2 * plan.shape().cin)
-        });
+        let sums = self.fusion.sums_of[out.0 as usize]
+            .map(|norm| self.grad_sums(norm, out, plan.gradient_chunks() * 2 * plan.shape().cin));
         let dx = self.out(out);
-        let scratch = self.scratch(plan.gradient_scratch_len());
-        let w = transposed;
-        self.push(Work::ConvInputGrad { plan, dy, w, add, mask, sums, dx, scratch });
+        self.push(Work::ConvInputGrad { plan, dy, w: transposed, add, mask, sums, dx });
         Ok(())
     }
 
     /// The sums of batch norm gradient `norm` over gradient tensor `g`, to be made with it.
-    fn grad_sums(&mut self, norm: NodeId, g: TensorId, chunks: usize, floats: usize) -> GradSums {
+    fn grad_sums(&mut self, norm: NodeId, g: TensorId, floats: usize) -> GradSums {
         let partials = self.floats(floats);
-        self.partials[g.0 as usize] = Some((partials, chunks));
+        self.partials[g.0 as usize] = Some(partials);
         let inputs = &self.get(norm).inputs;
         GradSums { z: self.slot(inputs[1]), mean: self.slot(inputs[3]), partials }
     }
@@ -451,7 +447,7 @@ impl<'a> Lowering<'a> {
         let rows = self.rows(dy);
         let (from, mask) = (self.slot(dy), self.slot(mask));
         let sums = self.fusion.sums_of[out.0 as usize]
-            .map(|norm| self.grad_sums(norm, out, rows.chunks(), rows.partials_len(2)));
+            .map(|norm| self.grad_sums(norm, out, rows.partials_len(2)));
         let g = self.out_over(dy, out);
         if sums.is_some() && g != from {
             // The pass that also sums works in place.
@@ -468,25 +464,25 @@ impl<'a> Lowering<'a> {
         let rows = self.rows(dy);
         let [gamma, mean, rstd] = [2, 3, 4].map(|i| self.slot(node.inputs[i]));
         let made = self.fusion.sums_of[dy.0 as usize] == Some(id);
-        let (partials, chunks) = match self.partials[dy.0 as usize] {
+        let partials = match self.partials[dy.0 as usize] {
             Some(made_with_it) if made => made_with_it,
             _ => self.own_sums(rows, dy, GradSums { z: self.slot(x), mean, partials: mean }),
         };
-        self.finish_norm_grad(id, (partials, chunks), (gamma, mean, rstd), false);
+        self.finish_norm_grad(id, partials, (gamma, mean, rstd), false);
     }
 
-    fn own_sums(&mut self, rows: Rows, dy: TensorId, sums: GradSums) -> (Slot, usize) {
+    fn own_sums(&mut self, rows: Rows, dy: TensorId, sums: GradSums) -> Slot {
         let partials = self.floats(rows.partials_len(2));
         let sums = GradSums { partials, ..sums };
         self.push(Work::GradSums { rows, dy: self.slot(dy), sums });
-        (partials, rows.chunks())
+        partials
     }
 
     /// Gradients of a batch norm from its sums. A frozen one has constant statistics.
     fn finish_norm_grad(
         &mut self,
         id: NodeId,
-        (partials, chunks): (Slot, usize),
+        partials: Slot,
         (gamma, mean, rstd): (Slot, Slot, Slot),
         frozen: bool,
     ) {
@@ -498,7 +494,6 @@ impl<'a> Lowering<'a> {
         let coefficients = self.floats(3 * c);
         self.push(Work::NormGradFinish {
             rows,
-            chunks,
             frozen,
             partials,
             gamma,
@@ -568,6 +563,12 @@ impl<'a> Lowering<'a> {
             Op::BatchNormInferenceGrad { eps } => self.frozen_norm_grad(id, *eps),
             Op::ReluGrad => self.masked_grad(input(0), input(1), node.outputs[0]),
             Op::SgdUpdate(_) => self.sgd_update(id),
+            Op::BiasGrad => {
+                let rows = self.rows(input(0));
+                let (dy, partials) = (self.slot(input(0)), self.floats(rows.partials_len(1)));
+                let db = self.out(node.outputs[0]);
+                self.push(Work::BiasGrad { rows, dy, partials, db });
+            }
             Op::ClipFactor { max_norm } => {
                 let gradients = node.inputs.iter().map(|&g| self.slot(g)).collect();
                 let (factor, norm) = (self.out(node.outputs[0]), self.out(node.outputs[1]));
@@ -605,14 +606,15 @@ impl<'a> Lowering<'a> {
                 Work::ChannelScaleGrad { dims: dims(0), dy: x, x: inputs[1], ds: y }
             }
             Op::MaxPool(pool) => {
-                Work::MaxPool { dims: dims(0), pool: *pool, x, y, index: outputs[1] }
+                Work::MaxPool { windows: windows(*pool, dims(0)), x, y, index: outputs[1] }
             }
             Op::MaxPoolGrad { pool, .. } => {
-                Work::MaxPoolGrad { dims: dims_out(), pool: *pool, dy: x, index: inputs[1], dx: y }
+                let windows = windows(*pool, dims_out());
+                Work::MaxPoolGrad { windows, dy: x, index: inputs[1], dx: y }
             }
-            Op::AvgPool(pool) => Work::AvgPool { dims: dims(0), pool: *pool, x, y },
+            Op::AvgPool(pool) => Work::AvgPool { windows: windows(*pool, dims(0)), x, y },
             Op::AvgPoolGrad { pool, .. } => {
-                Work::AvgPoolGrad { dims: dims_out(), pool: *pool, dy: x, dx: y }
+                Work::AvgPoolGrad { windows: windows(*pool, dims_out()), dy: x, dx: y }
             }
             Op::GlobalAvgPool => Work::GlobalAvgPool { dims: dims(0), x, y },
             Op::GlobalAvgPoolGrad { .. } => {
@@ -624,7 +626,6 @@ impl<'a> Lowering<'a> {
             Op::SubsamplePadGrad { shortcut, .. } => {
                 Work::SubsamplePadGrad { dims: dims_out(), shortcut: *shortcut, dy: x, dx: y }
             }
-            Op::BiasGrad => Work::BiasGrad { rows: self.rows(node.inputs[0]), dy: x, db: y },
             Op::Dropout { p, stream } => {
                 let (seed, step, mask) = (inputs[1], inputs[2], outputs[1]);
                 Work::Dropout { p: *p, stream: *stream, x, seed, step, y, mask }
@@ -667,6 +668,7 @@ impl<'a> Lowering<'a> {
             | Op::BatchNormInferenceGrad { .. }
             | Op::ReluGrad
             | Op::SgdUpdate(_)
+            | Op::BiasGrad
             | Op::ClipFactor { .. } => unreachable!("lowered by functions of their own"),
         }
     }
@@ -683,8 +685,7 @@ impl<'a> Lowering<'a> {
                 continue;
             }
             self.name = format!("store.{}", self.graph.get(state).name);
-            let (to, from) =
-                (&self.layouts[state.0 as usize], &self.layouts[value.0 as usize]);
+            let (to, from) = (&self.layouts[state.0 as usize], &self.layouts[value.0 as usize]);
             let work = match (from.clone(), to.clone()) {
                 (Layout::Plain, Layout::Packed(layout)) => {
                     Work::Pack { layout, x: source, y: target }
@@ -749,6 +750,10 @@ impl<'a> Lowering<'a> {
             outputs,
         }
     }
+}
+
+fn windows(pool: Pool2d, input: Dims) -> Windows {
+    Windows::new(pool, input).expect("shape inference found windows")
 }
 
 fn conv_shape(conv: &Conv2d, x: &[usize], y: &[usize]) -> ConvShape {

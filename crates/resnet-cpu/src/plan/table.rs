@@ -59,14 +59,23 @@ impl Plan {
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{:>5}  {:<34} {:<16} {:>9} {:>9}  fused", "step", "layer", "work", "MMACs", "KiB")?;
+        writeln!(
+            f,
+            "{:>5}  {:<34} {:<16} {:>9} {:>9}  fused",
+            "step", "layer", "work", "MMACs", "KiB"
+        )?;
         for (i, step) in self.steps.iter().enumerate() {
             let (work, fused) = (step.work.name(), step.work.fused());
             let (mmacs, kib) = (step.macs as f64 / 1e6, self.step_bytes(i) / 1024);
             writeln!(f, "{i:>5}  {:<34} {work:<16} {mmacs:>9.1} {kib:>9}  {fused}", step.name)?;
         }
         let arena = self.arena_bytes as f64 / (1 << 20) as f64;
-        writeln!(f, "{} steps, {} buffers, arena {arena:.1} MiB", self.steps.len(), self.buffers.len())
+        writeln!(
+            f,
+            "{} steps, {} buffers, arena {arena:.1} MiB",
+            self.steps.len(),
+            self.buffers.len()
+        )
     }
 }
 

@@ -56,4 +56,30 @@ impl ThreadPool {
             f(i, part_a, part_b);
         });
     }
+
+    /// Cuts each of the rows of `row_len` elements of `whole` into blocks of `block_len` (the last of
+    /// a row may be shorter), and runs `f(row, start, block)` for each, `start` counted in the row.
+    ///
+    /// # Panics
+    /// If `whole` does not consist of whole rows, if `block_len` is 0; as [`ThreadPool::run`].
+    pub fn run_row_blocks<T: Send>(
+        &self,
+        whole: &mut [T],
+        (row_len, block_len): (usize, usize),
+        f: impl Fn(usize, usize, &mut [T]) + Sync,
+    ) {
+        if whole.is_empty() {
+            return;
+        }
+        assert!(whole.len().is_multiple_of(row_len), "whole rows of {row_len}");
+        let blocks = row_len.div_ceil(block_len);
+        let rows = whole.len() / row_len;
+        let parts = DisjointMut::new(whole);
+        self.run(rows * blocks, &|task| {
+            let (row, start) = (task / blocks, task % blocks * block_len);
+            let end = row_len.min(start + block_len);
+            // SAFETY: tasks are distinct blocks of distinct rows, so the ranges do not overlap.
+            f(row, start, unsafe { parts.slice(row * row_len + start..row * row_len + end) });
+        });
+    }
 }

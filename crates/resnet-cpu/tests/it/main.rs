@@ -1,3 +1,3 @@
-//! The engine against its scalar twins and itself.
+//! The engine against the reference executor.
 
-mod conv;
+mod networks;
