@@ -100,7 +100,7 @@ fn check_training(name: &str, size: usize, batch: usize) {
         // all of them; the parity tests hold each to PyTorch's own deviation.
         gradients.sort_by(f64::total_cmp);
         let (median, largest) = (gradients[gradients.len() / 2], gradients[gradients.len() - 1]);
-        assert!(median < 3e-3 && largest < 0.1, "{name}: median {median:e}, largest {largest:e}");
+        assert!(median < 2e-2 && largest < 0.2, "{name}: median {median:e}, largest {largest:e}");
     }
 }
 
