@@ -1,5 +1,6 @@
 //! The integration tests of `resnet-train`, in one binary.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod checkpoint;
 mod recipe;
 mod schedule;
