@@ -38,7 +38,7 @@ impl fmt::Display for Format {
 
 /// The type of a tensor's elements. Bytes are little-endian throughout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)]
+#[expect(missing_docs, reason = "the names are the documentation")]
 pub enum DType {
     F64,
     F32,
