@@ -2,5 +2,8 @@
 
 pub mod executor;
 pub mod kernel;
+pub mod machine;
 pub mod plan;
 pub mod threads;
+
+pub use resnet_simd::Isa;
