@@ -69,6 +69,9 @@ fn check_total(path: &Path, file_bytes: u64, reader: &PytorchReader) -> Result<(
     Err(WeightsError::TooLarge { path: path.into(), declared, file_bytes, limit })
 }
 
+/// An attribute of PyTorch's state dicts (a version a module), which the reader hands out like an entry.
+const VERSIONS: &str = "_metadata";
+
 /// All leaves that are not tensors, by name. The library hands out either the tensors or the rest, so the pickle
 /// is parsed a second time; the tensors' bytes are not touched by that.
 fn skipped_entries(path: &Path) -> Result<Vec<Skipped>, pytorch_reader::PytorchError> {
@@ -83,7 +86,7 @@ fn skipped_entries(path: &Path) -> Result<Vec<Skipped>, pytorch_reader::PytorchE
 fn collect_skipped(value: &PickleValue, place: &mut String, skipped: &mut Vec<Skipped>) {
     let kind = match value {
         PickleValue::Dict(entries) => {
-            for (key, value) in entries {
+            for (key, value) in entries.iter().filter(|(key, _)| *key != VERSIONS) {
                 descend(key, value, place, skipped);
             }
             return;

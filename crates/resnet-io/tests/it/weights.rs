@@ -2,6 +2,7 @@
 
 mod files;
 mod matching;
+mod names;
 mod real;
 mod writing;
 
