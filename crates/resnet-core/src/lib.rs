@@ -12,6 +12,7 @@ pub mod graph;
 pub mod init;
 pub mod op;
 pub mod oracle;
+pub mod pass;
 pub mod reference;
 pub mod rng;
 pub mod shape;

@@ -1,5 +1,6 @@
 //! The CPU executor: compiles graphs to plans, keeps the state, runs plans over one arena.
 
+mod derived;
 mod memory;
 mod pending;
 mod run;
@@ -10,9 +11,11 @@ use std::time::Instant;
 
 use resnet_core::executor::{Executor, ExecutorError, Input, StepId};
 use resnet_core::graph::Graph;
-use resnet_core::op::DType;
+use resnet_core::op::{DType, Op};
+use resnet_core::pass::fold_bn::{Fold, fold_batch_norm};
 use resnet_simd::{AlignedVec, Isa};
 
+use self::derived::Derived;
 use self::memory::{Access, Memory, StatePlace};
 use self::state::StateStore;
 use crate::plan::{Layout, Plan, Slot, lower};
@@ -44,6 +47,7 @@ struct Compiled {
     plan: Plan,
     /// Where each of the plan's state tensors is in the store.
     states: Vec<usize>,
+    derived: Derived,
     outputs: Vec<Vec<f32>>,
     places: Vec<StatePlace>,
     handed: RefCell<Vec<(Slot, Access)>>,
@@ -105,6 +109,7 @@ impl CpuExecutor {
     ) -> Result<(), ExecutorError> {
         let compiled = self.compiled[step.0].as_mut().expect("the step was released");
         Self::check_inputs(&compiled.plan, inputs)?;
+        compiled.derived.refresh(&mut self.states)?;
         let Compiled { plan, states, outputs, places, handed, .. } = compiled;
         places.clear();
         places.extend(states.iter().map(|&i| self.states.place(i)));
@@ -163,16 +168,18 @@ impl CpuExecutor {
 impl Executor for CpuExecutor {
     fn compile(&mut self, graph: &Graph) -> Result<StepId, ExecutorError> {
         graph.verify()?;
-        let plan = lower::lower(graph, self.options.isa, self.options.threads)?;
+        let (graph, folds) = fold(graph)?;
+        let plan = lower::lower(&graph, self.options.isa, self.options.threads)?;
         let states = plan.states.iter().map(|state| self.states.bind(state));
         let states = states.collect::<Result<Vec<usize>, ExecutorError>>()?;
+        let derived = Derived::new(folds, &mut self.states)?;
         if 4 * self.arena.len() < plan.arena_bytes {
             self.arena = AlignedVec::zeroed(plan.arena_bytes.div_ceil(4));
         }
         let outputs = plan.outputs.iter().map(|(_, _, _, len)| vec![0.0; *len]).collect();
         let places = Vec::with_capacity(states.len());
         let handed = RefCell::new(Vec::with_capacity(plan.states.len() + 16));
-        self.compiled.push(Some(Compiled { plan, states, outputs, places, handed }));
+        self.compiled.push(Some(Compiled { plan, states, derived, outputs, places, handed }));
         Ok(StepId(self.compiled.len() - 1))
     }
 
@@ -200,6 +207,15 @@ impl Executor for CpuExecutor {
     }
 
     fn states(&self) -> Vec<(String, Vec<usize>)> {
-        self.states.list().map(|(name, _, shape)| (name.into(), shape.to_vec())).collect()
+        let own = self.states.list().filter(|(name, ..)| !name.starts_with("folded/"));
+        own.map(|(name, _, shape)| (name.into(), shape.to_vec())).collect()
     }
+}
+
+/// An evaluation graph gets its batch norms folded; one with gradients needs what is between.
+fn fold(graph: &Graph) -> Result<(Graph, Vec<Fold>), ExecutorError> {
+    if graph.nodes.iter().any(|node| matches!(node.op, Op::CrossEntropyGrad(_))) {
+        return Ok((graph.clone(), Vec::new()));
+    }
+    Ok(fold_batch_norm(graph)?)
 }

@@ -1,1 +1,58 @@
-//! What is computed from state and kept: folded weights, made anew when their sources changed.
+//! State that follows from other state: folded weights, made anew when their sources have changed.
+
+use resnet_core::executor::ExecutorError;
+use resnet_core::pass::fold_bn::Fold;
+
+use super::state::StateStore;
+
+/// The folds of a compiled graph and what they were last made from.
+#[derive(Default)]
+pub(super) struct Derived {
+    folds: Vec<Fold>,
+    /// Places of all sources in the store.
+    sources: Vec<usize>,
+    /// The newest source when the folds were made.
+    made_from: Option<u64>,
+}
+
+impl Derived {
+    /// Takes the folds of a graph whose folded state is bound; creates the state that they read.
+    pub(super) fn new(folds: Vec<Fold>, states: &mut StateStore) -> Result<Derived, ExecutorError> {
+        let mut sources = Vec::new();
+        for fold in &folds {
+            sources.push(states.bind_source(&fold.weight, &fold.folded_weight)?);
+            for name in &fold.norm {
+                sources.push(states.bind_source(name, &fold.folded_bias)?);
+            }
+        }
+        Ok(Derived { folds, sources, made_from: None })
+    }
+
+    /// Makes the folded state anew if a source has changed since.
+    pub(super) fn refresh(&mut self, states: &mut StateStore) -> Result<(), ExecutorError> {
+        let newest = Some(states.newest(&self.sources));
+        if self.folds.is_empty() || self.made_from == newest {
+            return Ok(());
+        }
+        for fold in &self.folds {
+            let [gamma, beta, mean, var] = &fold.norm;
+            let norm = [
+                states.export(gamma)?,
+                states.export(beta)?,
+                states.export(mean)?,
+                states.export(var)?,
+            ];
+            let (scale, bias) = fold.scale_and_bias([0, 1, 2, 3].map(|i| norm[i].as_slice()));
+            let mut weight = states.export(&fold.weight)?;
+            let per_channel = weight.len() / scale.len();
+            for (w, scale) in weight.chunks_exact_mut(per_channel).zip(&scale) {
+                w.iter_mut().for_each(|w| *w = (f64::from(*w) * scale) as f32);
+            }
+            let bias: Vec<f32> = bias.iter().map(|&b| b as f32).collect();
+            states.replace(&fold.folded_weight, &weight)?;
+            states.replace(&fold.folded_bias, &bias)?;
+        }
+        self.made_from = newest;
+        Ok(())
+    }
+}

@@ -80,6 +80,16 @@ impl StateStore {
         Ok(self.tensors.len() - 1)
     }
 
+    /// Finds or creates the state that folded state `like` follows from, of the same shape.
+    pub(super) fn bind_source(&mut self, name: &str, like: &str) -> Result<usize, ExecutorError> {
+        let (role, shape, layout) = {
+            let like = &self.tensors[self.find(like)?];
+            (like.role, like.shape.clone(), like.layout.clone())
+        };
+        let layout = Some(layout);
+        self.bind(&StateUse { name: name.into(), role, shape, layout, written: false })
+    }
+
     /// Changes a tensor's layout, and that of the gradient and momentum that follow it.
     fn relayout(&mut self, i: usize, layout: Layout) {
         let name = self.tensors[i].name.clone();
@@ -150,6 +160,13 @@ impl StateStore {
                 expected: expected.clone(),
             });
         }
+        self.set_canonical(i, values);
+        Ok(())
+    }
+
+    /// Sets a tensor from canonical values of its own shape.
+    pub(super) fn replace(&mut self, name: &str, values: &[f32]) -> Result<(), ExecutorError> {
+        let i = self.find(name)?;
         self.set_canonical(i, values);
         Ok(())
     }
