@@ -13,11 +13,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// How long a write may grow before it goes to the system.
 const BUFFER_BYTES: usize = 1 << 20;
 
-/// Writes a file by `fill`, in place of what was there.
+/// Writes a file by `fill`, in place of what was there. A link stays: what it points to is replaced.
 ///
 /// # Errors
 /// What `fill` or the system says. The old file is then untouched, and the temporary one is gone.
 pub fn write(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
+    let path = &destination(path)?;
     let temporary = Temporary::create(path)?;
     {
         let mut writer = BufWriter::with_capacity(BUFFER_BYTES, &temporary.file);
@@ -49,6 +50,16 @@ pub fn remove_leftovers(path: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Where links lead. Only files are replaced: a rename would put one in place of a device, too.
+fn destination(path: &Path) -> io::Result<PathBuf> {
+    match fs::canonicalize(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(path.into()),
+        Err(e) => Err(e),
+        Ok(path) if path.is_file() => Ok(path),
+        Ok(_) => Err(io::Error::new(io::ErrorKind::InvalidInput, "exists, and is not a file")),
+    }
 }
 
 /// A file that is removed when dropped, unless it has been renamed.

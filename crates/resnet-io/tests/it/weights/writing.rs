@@ -103,6 +103,23 @@ fn a_write_that_fails_leaves_the_old_file_and_nothing_else() {
 }
 
 #[test]
+#[cfg(unix)]
+fn a_link_stays_and_only_files_are_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    let (link, target) = (folder.path().join("link"), folder.path().join("target"));
+    std::fs::write(&target, "old").unwrap();
+    std::os::unix::fs::symlink("target", &link).unwrap();
+    atomic::write(&link, |file| file.write_all(b"new")).unwrap();
+    assert_eq!(std::fs::read(&target).unwrap(), b"new");
+    assert!(link.is_symlink());
+
+    let error = atomic::write(folder.path(), |_| Ok(())).unwrap_err();
+    assert_snapshot!(error, @"exists, and is not a file");
+    let error = atomic::write(Path::new("/dev/null"), |_| Ok(())).unwrap_err();
+    assert_snapshot!(error, @"exists, and is not a file");
+}
+
+#[test]
 fn leftovers_of_killed_writes_are_removed_and_others_left() {
     let folder = tempfile::tempdir().unwrap();
     for name in [".last.tmp-1-0", ".last.tmp-77-3", ".best.tmp-1-0", "last"] {
