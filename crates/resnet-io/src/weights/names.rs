@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use super::error::WeightsError;
 use super::model_file;
-use super::tensor_file::{Skipped, TensorFile};
+use super::tensor_file::{Skipped, Tensor, TensorFile};
 
 /// Keys under which checkpoints keep the weights, the most specific first. What is beside such a key (optimiser
 /// state, averages) is set aside.
@@ -17,48 +17,38 @@ const WRAPPERS: [&str; 4] = ["state_dict.", "model_state_dict.", "model.", "net.
 /// and Hugging Face's classifier around its backbone.
 const PREFIXES: [&str; 3] = ["module.", "_orig_mod.", "resnet."];
 
-/// A project's names (left) and ours (right).
+/// A name of another project, and ours.
 ///
 /// `{s}` stands for a number, `{s+1}` for one more than it, and `*` for the rest of the name.
-struct Spelling {
-    rules: &'static [(&'static str, &'static str)],
-}
+type Rule = (&'static str, &'static str);
 
 /// torchvision's names are ours, as are those of timm's resnet50d and seresnet50, and need no rule.
-const SPELLINGS: [Spelling; 3] = [TIMM_RESNETV2, CIFAR, HUGGING_FACE];
+const SPELLINGS: [&[Rule]; 3] = [TIMM_RESNETV2, CIFAR, HUGGING_FACE];
 
 /// timm's pre-activation networks: huggingface/pytorch-image-models `timm/models/resnetv2.py`.
-const TIMM_RESNETV2: Spelling = Spelling {
-    rules: &[
-        ("stem.conv.*", "conv1.*"),
-        ("stages.{s}.blocks.{b}.conv{k}.*", "layer{s+1}.{b}.conv{k}.*"),
-        ("stages.{s}.blocks.{b}.norm{k}.*", "layer{s+1}.{b}.bn{k}.*"),
-        ("stages.{s}.blocks.{b}.downsample.conv.*", "layer{s+1}.{b}.downsample.0.*"),
-        ("norm.*", "bn.*"),
-        ("head.fc.*", "fc.*"),
-    ],
-};
+const TIMM_RESNETV2: &[Rule] = &[
+    ("stem.conv.*", "conv1.*"),
+    ("stages.{s}.blocks.{b}.conv{k}.*", "layer{s+1}.{b}.conv{k}.*"),
+    ("stages.{s}.blocks.{b}.norm{k}.*", "layer{s+1}.{b}.bn{k}.*"),
+    ("stages.{s}.blocks.{b}.downsample.conv.*", "layer{s+1}.{b}.downsample.0.*"),
+    ("norm.*", "bn.*"),
+    ("head.fc.*", "fc.*"),
+];
 
 /// akamaster/pytorch_resnet_cifar10 `resnet.py`; also kuangliu/pytorch-cifar.
-const CIFAR: Spelling = Spelling {
-    rules: &[
-        ("layer{s}.{b}.shortcut.{k}.*", "layer{s}.{b}.downsample.{k}.*"),
-        ("linear.*", "fc.*"),
-    ],
-};
+const CIFAR: &[Rule] =
+    &[("layer{s}.{b}.shortcut.{k}.*", "layer{s}.{b}.downsample.{k}.*"), ("linear.*", "fc.*")];
 
 /// huggingface/transformers `models/resnet/modeling_resnet.py`.
-const HUGGING_FACE: Spelling = Spelling {
-    rules: &[
-        ("embedder.embedder.convolution.*", "conv1.*"),
-        ("embedder.embedder.normalization.*", "bn1.*"),
-        ("encoder.stages.{s}.layers.{b}.layer.{k}.convolution.*", "layer{s+1}.{b}.conv{k+1}.*"),
-        ("encoder.stages.{s}.layers.{b}.layer.{k}.normalization.*", "layer{s+1}.{b}.bn{k+1}.*"),
-        ("encoder.stages.{s}.layers.{b}.shortcut.convolution.*", "layer{s+1}.{b}.downsample.0.*"),
-        ("encoder.stages.{s}.layers.{b}.shortcut.normalization.*", "layer{s+1}.{b}.downsample.1.*"),
-        ("classifier.1.*", "fc.*"),
-    ],
-};
+const HUGGING_FACE: &[Rule] = &[
+    ("embedder.embedder.convolution.*", "conv1.*"),
+    ("embedder.embedder.normalization.*", "bn1.*"),
+    ("encoder.stages.{s}.layers.{b}.layer.{k}.convolution.*", "layer{s+1}.{b}.conv{k+1}.*"),
+    ("encoder.stages.{s}.layers.{b}.layer.{k}.normalization.*", "layer{s+1}.{b}.bn{k+1}.*"),
+    ("encoder.stages.{s}.layers.{b}.shortcut.convolution.*", "layer{s+1}.{b}.downsample.0.*"),
+    ("encoder.stages.{s}.layers.{b}.shortcut.normalization.*", "layer{s+1}.{b}.downsample.1.*"),
+    ("classifier.1.*", "fc.*"),
+];
 
 /// Unwraps a file's tensors and gives them our names; a model file of ours is left as it is.
 ///
@@ -68,44 +58,17 @@ pub fn rename(mut file: TensorFile) -> Result<TensorFile, WeightsError> {
     if file.metadata.contains_key(model_file::VERSION) {
         return Ok(file);
     }
-    // Each tensor with what is left of its name.
-    let mut tensors: Vec<_> =
-        file.tensors.drain(..).map(|tensor| (tensor.name.clone(), tensor)).collect();
-    loop {
-        let before: usize = tensors.iter().map(|(name, _)| name.len()).sum();
-        for prefix in PREFIXES {
-            for (name, _) in &mut tensors {
-                if let Some(rest) = name.strip_prefix(prefix) {
-                    *name = rest.into();
-                }
-            }
-        }
-        if let Some(wrapper) =
-            WRAPPERS.iter().find(|w| tensors.iter().any(|(name, _)| name.starts_with(*w)))
-        {
-            let (inside, outside): (Vec<_>, Vec<_>) =
-                tensors.into_iter().partition(|(name, _)| name.starts_with(wrapper));
-            tensors = inside;
-            tensors.iter_mut().for_each(|(name, _)| *name = name[wrapper.len()..].into());
-            let aside = outside.into_iter().map(|(_, tensor)| tensor.name);
-            file.skipped.extend(aside.map(|name| Skipped { name, kind: "tensor".into() }));
-        }
-        if tensors.iter().map(|(name, _)| name.len()).sum::<usize>() == before {
-            break;
-        }
-    }
+    let whole = |tensor: Tensor| Bare { name: tensor.name.clone(), tensor };
+    let mut tensors: Vec<Bare> = file.tensors.drain(..).map(whole).collect();
+    while strip_prefixes(&mut tensors) || unwrap_once(&mut tensors, &mut file.skipped) {}
     file.skipped.sort_by(|a, b| a.name.cmp(&b.name));
 
     let mut theirs = HashMap::new();
-    for (name, mut tensor) in tensors {
+    for Bare { name, mut tensor } in tensors {
         let name = our_name(&name).unwrap_or(name);
         if let Some(first) = theirs.insert(name.clone(), tensor.name.clone()) {
-            return Err(WeightsError::SameName {
-                path: file.path,
-                name,
-                first,
-                second: tensor.name,
-            });
+            let (path, second) = (file.path, tensor.name);
+            return Err(WeightsError::SameName { path, name, first, second });
         }
         tensor.name = name;
         file.tensors.push(tensor);
@@ -113,9 +76,43 @@ pub fn rename(mut file: TensorFile) -> Result<TensorFile, WeightsError> {
     Ok(file)
 }
 
+/// A tensor, and what is left of its name without wrappers and prefixes.
+struct Bare {
+    name: String,
+    tensor: Tensor,
+}
+
+/// Takes a training wrapper's prefix off each name that has one; says whether any had.
+fn strip_prefixes(tensors: &mut [Bare]) -> bool {
+    let mut any = false;
+    for Bare { name, .. } in tensors {
+        if let Some(rest) = PREFIXES.iter().find_map(|prefix| name.strip_prefix(prefix)) {
+            *name = rest.into();
+            any = true;
+        }
+    }
+    any
+}
+
+/// Keeps only what is inside the first wrapper that there is; says whether there was one.
+fn unwrap_once(tensors: &mut Vec<Bare>, skipped: &mut Vec<Skipped>) -> bool {
+    let is_there = |wrapper: &&str| tensors.iter().any(|bare| bare.name.starts_with(*wrapper));
+    let Some(wrapper) = WRAPPERS.iter().copied().find(is_there) else { return false };
+    for mut bare in std::mem::take(tensors) {
+        match bare.name.strip_prefix(wrapper) {
+            Some(rest) => {
+                bare.name = rest.into();
+                tensors.push(bare);
+            }
+            None => skipped.push(Skipped { name: bare.tensor.name, kind: "tensor".into() }),
+        }
+    }
+    true
+}
+
 /// Our name for a tensor (without wrappers and prefixes) if its own is another project's.
 pub fn our_name(name: &str) -> Option<String> {
-    let mut rules = SPELLINGS.iter().flat_map(|spelling| spelling.rules);
+    let mut rules = SPELLINGS.iter().copied().flatten();
     rules.find_map(|(theirs, ours)| Some(fill(ours, &captures(theirs, name)?)))
 }
 

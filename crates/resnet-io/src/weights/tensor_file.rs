@@ -214,7 +214,30 @@ pub struct TensorFile {
     pub skipped: Vec<Skipped>,
 }
 
+/// How many entries [`TensorFile::passed_over`] names.
+const NAMED: usize = 6;
+
 impl TensorFile {
+    /// One line on what the file holds besides its tensors, such as
+    /// `epoch (number), optimizer (163 entries)`; none if there is nothing.
+    pub fn passed_over(&self) -> Option<String> {
+        let top = |skipped: &Skipped| match skipped.name.split_once('.') {
+            Some((top, _)) => top.to_string(),
+            None => skipped.name.clone(),
+        };
+        let groups: Vec<&[Skipped]> = self.skipped.chunk_by(|a, b| top(a) == top(b)).collect();
+        let text = |group: &&[Skipped]| match group {
+            [one] => one.to_string(),
+            many => format!("{} ({} entries)", top(&many[0]), many.len()),
+        };
+        let named: Vec<String> = groups.iter().take(NAMED).map(text).collect();
+        let more = match groups.len().saturating_sub(NAMED) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        (!named.is_empty()).then(|| named.join(", ") + &more)
+    }
+
     /// The tensor of that name.
     pub fn get(&self, name: &str) -> Option<&Tensor> {
         self.tensors.iter().find(|tensor| tensor.name == name)

@@ -90,6 +90,8 @@ fn check_wrapped(name: &str) {
         "optimizer.state.0.momentum_buffer (tensor)",
     ];
     assert_eq!(skipped(&file).lines().collect::<Vec<_>>(), expected);
+    let line = "arch (text), epoch (number), optimizer (3 entries)";
+    assert_eq!(file.passed_over().unwrap(), line);
 }
 
 #[test]
