@@ -2,6 +2,7 @@
 
 mod derived;
 mod memory;
+mod pending;
 mod run;
 mod state;
 

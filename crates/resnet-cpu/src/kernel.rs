@@ -16,11 +16,8 @@ pub mod elementwise;
 pub mod global_pool;
 pub mod input;
 mod lane;
-pub mod loss;
 mod map;
-pub mod max_pool;
 pub mod norm;
-pub mod optimizer;
 pub mod subsample;
 mod sums;
 #[cfg(test)]

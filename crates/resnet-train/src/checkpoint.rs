@@ -25,7 +25,7 @@ use resnet_io::weights::{
     model_file,
 };
 
-pub use progress::{Best, Bits, Progress, Sums};
+pub use progress::{Best, Bits, Progress};
 
 /// State under this prefix lives only within a step.
 const GRADIENT: &str = "grad/";
@@ -42,7 +42,7 @@ pub enum CheckpointError {
         /// The checkpoint.
         path: PathBuf,
         /// What the executor said.
-        source: ExecutorError,
+        source: Box<ExecutorError>,
     },
     /// A model file without a run behind it, or of a later version.
     #[error("{}: metadata \"resnet.progress\": {source}", path.display())]
@@ -120,7 +120,7 @@ pub fn save(
     states.sort();
     let mut values = Vec::with_capacity(states.len());
     for (name, _) in &states {
-        let state = |source| CheckpointError::State { path: path.into(), source };
+        let state = |e| CheckpointError::State { path: path.into(), source: Box::new(e) };
         values.push(executor.export(name).map_err(state)?);
     }
     let tensors: Vec<_> = states
@@ -164,7 +164,7 @@ pub fn restore(
     checkpoint: &Checkpoint,
 ) -> Result<(), CheckpointError> {
     let file = &checkpoint.model.file;
-    let error = |source| CheckpointError::State { path: file.path.clone(), source };
+    let error = |e| CheckpointError::State { path: file.path.clone(), source: Box::new(e) };
     let states = lasting_states(executor);
     if let Some((name, _)) = checkpoint
         .model

@@ -9,8 +9,7 @@ use crate::kernel::conv::{
 };
 use crate::kernel::norm::{self, Activation, Affine, Join, Mask};
 use crate::kernel::{
-    Source, average_pool, bias, channel_scale, elementwise, global_pool, input, loss, max_pool,
-    optimizer, subsample,
+    Source, average_pool, bias, channel_scale, elementwise, global_pool, input, subsample,
 };
 use crate::plan::{Residual, Slot, Work};
 use crate::threads::ThreadPool;
@@ -231,13 +230,11 @@ fn other_work(machine: Machine<'_>, work: &Work, at: &Operands<'_>) {
         }
         Work::MaxPool { windows, x, y, index } => {
             let index = &mut at.write_bytes(*index)[..windows.output_len()];
-            let outputs = (at.write(*y), index);
-            max_pool::max_pool(isa, pool, *windows, at.read(*x), outputs);
+            super::pending::max_pool(windows, at.read(*x), at.write(*y), index);
         }
         Work::MaxPoolGrad { windows, dy, index, dx } => {
             let index = &at.read_bytes(*index)[..windows.output_len()];
-            let dy = (at.read(*dy), index);
-            max_pool::max_pool_grad(isa, pool, *windows, dy, at.write(*dx));
+            super::pending::max_pool_grad(windows, at.read(*dy), index, at.write(*dx));
         }
         Work::AvgPool { windows, x, y } => {
             average_pool::average_pool(isa, pool, *windows, at.read(*x), at.write(*y));
@@ -259,38 +256,42 @@ fn other_work(machine: Machine<'_>, work: &Work, at: &Operands<'_>) {
             let dy = at.read(*dy);
             subsample::subsample_pad_grad(pool, *shortcut, [*h, *w, *c], dy, at.write(*dx));
         }
-        Work::CrossEntropy { loss_spec, classes, dense, logits, targets, loss, probabilities } => {
-            let targets = loss_targets(at, *dense, *targets);
-            let (logits, p) = (at.read(*logits), at.write(*probabilities));
-            at.write(*loss)[0] = loss::cross_entropy(loss_spec, *classes, logits, targets, p);
+        Work::CrossEntropy { loss_spec, classes, logits, targets, loss, probabilities, .. } => {
+            let (loss, p) = (&mut at.write(*loss)[0], at.write(*probabilities));
+            super::pending::cross_entropy(
+                loss_spec,
+                *classes,
+                at.read(*logits),
+                at.read_u32(*targets),
+                loss,
+                p,
+            );
         }
-        Work::CrossEntropyGrad { loss_spec, classes, dense, probabilities, targets, dlogits } => {
-            let targets = loss_targets(at, *dense, *targets);
-            let (p, dlogits) = (at.read(*probabilities), at.write(*dlogits));
-            loss::cross_entropy_grad(loss_spec, *classes, p, targets, dlogits);
+        Work::CrossEntropyGrad { loss_spec, classes, probabilities, targets, dlogits, .. } => {
+            super::pending::cross_entropy_grad(
+                loss_spec,
+                *classes,
+                at.read(*probabilities),
+                at.read_u32(*targets),
+                at.write(*dlogits),
+            );
         }
         Work::SgdUpdate { sgd, w, dw, velocity, hyper, factor } => {
-            let hyper = at.read(*hyper);
-            let factor = factor.map_or(1.0, |factor| at.read(factor)[0]);
-            let hyper = optimizer::Hyper { lr: hyper[0], momentum: hyper[1], factor };
-            let changed = (at.write(*w), at.write(*velocity));
-            optimizer::sgd(pool, sgd, hyper, changed, at.read(*dw));
+            let factor = factor.map_or(1.0, |f| at.read(f)[0]);
+            super::pending::sgd(
+                sgd,
+                at.write(*w),
+                at.read(*dw),
+                at.write(*velocity),
+                at.read(*hyper),
+                factor,
+            );
         }
         Work::ClipFactor { max_norm, gradients, factor, norm } => {
-            let mut sums = [0.0; 64];
-            let squares = |&g| optimizer::sum_of_squares(pool, at.read(g), &mut sums);
-            let total = gradients.iter().map(squares).sum::<f64>().sqrt();
-            at.write(*norm)[0] = total as f32;
-            at.write(*factor)[0] = optimizer::clip_factor(*max_norm, total);
+            let square = |&x: &f32| f64::from(x) * f64::from(x);
+            let sum = gradients.iter().map(|&g| at.read(g).iter().map(square).sum::<f64>()).sum();
+            super::pending::clip(*max_norm, sum, at.write(*factor), at.write(*norm));
         }
         _ => unreachable!("every other work has its arm above"),
-    }
-}
-
-fn loss_targets<'m>(at: &Operands<'m>, dense: bool, targets: Slot) -> loss::Targets<'m> {
-    if dense {
-        loss::Targets::Dense(at.read(targets))
-    } else {
-        loss::Targets::Classes(at.read_u32(targets))
     }
 }

@@ -30,15 +30,6 @@ pub fn write(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -
     sync_folder(path)
 }
 
-/// Copies a file in place of what was at `to`, as [`write`] does.
-///
-/// # Errors
-/// What the system says. What was at `to` is then untouched.
-pub fn copy(from: &Path, to: &Path) -> io::Result<()> {
-    let mut from = File::open(from)?;
-    write(to, |file| io::copy(&mut from, file).map(|_bytes| ()))
-}
-
 /// Removes what writes of this file that were killed have left beside it.
 ///
 /// Only for the owner of the folder: it would take away the file another process is just writing.

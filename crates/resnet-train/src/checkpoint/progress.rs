@@ -5,6 +5,8 @@ use std::fmt;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::score::Sums;
+
 /// A real number that survives a file to the bit: JSON holds its 64 bits in hexadecimal.
 #[derive(Clone, Copy, Default)]
 pub struct Bits(pub f64);
@@ -39,19 +41,6 @@ impl<'de> Deserialize<'de> for Bits {
     }
 }
 
-/// What an epoch has summed up so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Sums {
-    /// Pictures trained on.
-    pub images: u64,
-    /// Loss, summed over them.
-    pub loss: Bits,
-    /// How many were right.
-    pub top1: u64,
-    /// Seconds that the epoch took so far; not part of what resuming must reproduce.
-    pub seconds: f64,
-}
-
 /// The best validation result so far.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Best {
@@ -59,6 +48,8 @@ pub struct Best {
     pub epoch: u64,
     /// Validation top-1, a fraction.
     pub top1: Bits,
+    /// Mean validation loss, which decides between equal fractions.
+    pub loss: Bits,
 }
 
 /// How far a run has come.
@@ -76,6 +67,10 @@ pub struct Progress {
     pub metrics_bytes: u64,
     /// The best so far, if there was an evaluation.
     pub best: Option<Best>,
+    /// Validation top-1 of the last evaluation.
+    pub final_top1: Option<Bits>,
+    /// Training pictures of an epoch: with another number every order would be another.
+    pub train_images: usize,
     /// Seconds spent training and evaluating, over all resumes.
     pub seconds: f64,
     /// Whether all epochs are done.

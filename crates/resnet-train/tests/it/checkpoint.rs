@@ -14,8 +14,9 @@ use resnet_core::step::{Decay, SgdOptions, Targets, gradient_graph, update_graph
 use resnet_core::{build, zoo};
 use resnet_io::weights::{ModelMeta, TensorRef, model_file};
 use resnet_train::checkpoint::{
-    self, Best, Bits, Checkpoints, Progress, Sums, cut_back, load, restore, save, sync_metrics,
+    self, Best, Bits, Checkpoints, Progress, cut_back, load, restore, save, sync_metrics,
 };
+use resnet_train::score::Sums;
 
 const BATCH: usize = 2;
 const SIDE: usize = 8;
@@ -76,9 +77,11 @@ fn progress() -> Progress {
         epoch: 1,
         step: 3,
         epoch_step: 2,
-        sums: Sums { images: 4, loss: Bits(0.1 + 0.2), top1: 1, seconds: 0.5 },
+        sums: Sums { images: 4, top1: 1, top5: 3, loss: Bits(0.1 + 0.2) },
         metrics_bytes: 12,
-        best: Some(Best { epoch: 1, top1: Bits(2.0 / 3.0) }),
+        best: Some(Best { epoch: 1, top1: Bits(2.0 / 3.0), loss: Bits(0.7) }),
+        final_top1: Some(Bits(2.0 / 3.0)),
+        train_images: 8,
         seconds: 1.5,
         finished: false,
         isa: "avx2".into(),

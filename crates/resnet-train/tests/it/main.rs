@@ -3,4 +3,7 @@
 
 mod checkpoint;
 mod recipe;
+mod resume;
 mod schedule;
+mod tiny;
+mod train;

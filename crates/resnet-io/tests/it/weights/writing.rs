@@ -103,18 +103,6 @@ fn a_write_that_fails_leaves_the_old_file_and_nothing_else() {
 }
 
 #[test]
-fn a_copy_replaces_what_was_there() {
-    let folder = tempfile::tempdir().unwrap();
-    let (from, to) = (folder.path().join("last"), folder.path().join("epoch-1"));
-    std::fs::write(&from, "new").unwrap();
-    std::fs::write(&to, "older").unwrap();
-    atomic::copy(&from, &to).unwrap();
-    assert_eq!(std::fs::read(&to).unwrap(), b"new");
-    assert!(atomic::copy(&folder.path().join("absent"), &to).is_err());
-    assert_eq!(listing(folder.path()), ["epoch-1", "last"]);
-}
-
-#[test]
 #[cfg(unix)]
 fn a_link_stays_and_only_files_are_replaced() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,0 +1,62 @@
+//! Evaluation: every picture exactly once, none dropped, none counted twice.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use resnet_io::loader::{Broken, Loader};
+
+use crate::engine::Engine;
+use crate::error::TrainError;
+use crate::score::{Score, Sums};
+
+/// What an evaluation found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Evaluation {
+    /// Hits and loss over the pictures that could be read.
+    pub score: Score,
+    /// The others.
+    pub broken: Vec<Broken>,
+    /// The class of the highest logit, for each picture that was read, in their order.
+    pub predictions: Vec<u32>,
+}
+
+/// Evaluates a network on all pictures of a loader; none if `stop` became true before the end.
+///
+/// # Errors
+/// When pictures cannot be read or the executor refuses them.
+pub fn evaluate(
+    engine: &mut Engine<'_>,
+    loader: &Loader,
+    stop: &AtomicBool,
+    on_progress: &mut dyn FnMut(u64),
+) -> Result<Option<Evaluation>, TrainError> {
+    let mut sums = Sums::default();
+    let (mut broken, mut predictions) = (Vec::new(), Vec::new());
+    let mut batches = loader.epoch(0, 0);
+    while let Some(mut batch) = batches.next_batch()? {
+        if stop.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        broken.append(&mut batch.broken);
+        if !batch.is_empty() {
+            let logits = engine.logits(&batch.pixels)?;
+            sums.add_logits(&logits, &batch.labels);
+            let classes = logits.len() / batch.len();
+            predictions.extend(logits.chunks_exact(classes).map(arg_max));
+        }
+        on_progress(sums.images + broken.len() as u64);
+        batches.recycle(batch);
+    }
+    let score = sums.score(broken.len() as u64);
+    Ok(Some(Evaluation { score, broken, predictions }))
+}
+
+/// The class of the highest logit, the lowest of equals.
+fn arg_max(logits: &[f32]) -> u32 {
+    let mut best = 0;
+    for (class, logit) in logits.iter().enumerate() {
+        if logits[best] < *logit {
+            best = class;
+        }
+    }
+    u32::try_from(best).expect("classes are counted in 32 bits")
+}

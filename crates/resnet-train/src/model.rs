@@ -1,0 +1,213 @@
+//! A model for use: network, weights, preprocessing and class names, from a file of anyone.
+//!
+//! A model file of ours says all of it. What another file does not say comes from flags, or is assumed
+//! from the family and reported.
+
+use std::path::{Path, PathBuf};
+
+use resnet_core::build::{BuildOptions, Mode, forward};
+use resnet_core::graph::Graph;
+use resnet_core::init::initial_state;
+use resnet_core::spec::NetworkSpec;
+use resnet_core::step::{Decay, SgdOptions, Targets};
+use resnet_core::zoo;
+use resnet_io::weights::{
+    self, Expected, Head, ModelFile, TensorFile, WeightsError, match_tensors,
+};
+
+use crate::classes::Classes;
+use crate::engine::{Plan, StateTensor};
+use crate::error::{TrainError, io_error};
+use crate::preprocess::{Preprocess, usual_resize};
+
+/// A network with weights, ready for an executor.
+#[derive(Clone, Debug)]
+pub struct Model {
+    /// The network.
+    pub spec: NetworkSpec,
+    /// How a picture becomes its input.
+    pub preprocess: Preprocess,
+    /// Names of the classes, as far as they are known.
+    pub classes: Classes,
+    /// Parameters and statistics.
+    pub states: Vec<StateTensor>,
+    /// What was assumed or passed over, for the user to read.
+    pub notices: Vec<String>,
+}
+
+/// What a user says about a file of weights.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ModelRequest {
+    /// The file.
+    pub weights: PathBuf,
+    /// A network's name or TOML file (`--model`); a model file of ours needs none.
+    pub model: Option<String>,
+    /// Names of the classes (`--classes-file`).
+    pub classes_file: Option<PathBuf>,
+    /// Mean of each channel.
+    pub mean: Option<[f64; 3]>,
+    /// Standard deviation of each channel.
+    pub std: Option<[f64; 3]>,
+    /// Shorter side after scaling.
+    pub resize: Option<usize>,
+    /// Rows and columns of the middle that is taken.
+    pub crop: Option<usize>,
+}
+
+impl Model {
+    /// Reads a model.
+    ///
+    /// # Errors
+    /// A file that cannot be read or is of another network; a network that is not known.
+    pub fn load(request: &ModelRequest) -> Result<Model, TrainError> {
+        let file = weights::open(&request.weights)?;
+        let mut notices: Vec<String> = file
+            .skipped
+            .iter()
+            .map(|skipped| format!("{}: passed over {skipped}", request.weights.display()))
+            .collect();
+        let ours = ModelFile::is_one(&file).then(|| ModelFile::from_tensors(file.clone()));
+        let ours = ours.transpose()?.filter(|file| !file.meta.spec.is_null());
+        let mut spec = match (&request.model, &ours) {
+            (Some(name), _) => network(name)?,
+            (None, Some(file)) => from_meta(&request.weights, "resnet.spec", &file.meta.spec)?,
+            (None, None) => {
+                return Err(TrainError::UnknownNetwork { path: request.weights.clone() });
+            }
+        };
+        adopt_classes(&mut spec, &file, &mut notices);
+        let mut preprocess = match &ours {
+            Some(file) if !file.meta.preprocess.is_null() => {
+                from_meta(&request.weights, "resnet.preprocess", &file.meta.preprocess)?
+            }
+            _ => {
+                let assumed = Preprocess::of_family(&spec);
+                let text = assumed.describe();
+                notices.push(format!("the file does not say how to prepare pictures: {text}"));
+                assumed
+            }
+        };
+        override_preprocess(&mut preprocess, request);
+        [spec.input.height, spec.input.width] = preprocess.crop;
+        let classes = match (&request.classes_file, &ours) {
+            (Some(path), _) => Classes::read(path)?,
+            (None, Some(file)) => Classes::of_labels(file.meta.classes.clone()),
+            (None, None) => Classes::default(),
+        };
+        classes.check_count(spec.classes)?;
+        spec.validate()?;
+        let states = matched_states(&spec, &file, Head::Keep, 0)?;
+        Ok(Model { spec, preprocess, classes, states, notices })
+    }
+
+    /// The plan of an engine that only evaluates.
+    pub fn plan(&self) -> Plan {
+        let sgd =
+            SgdOptions { weight_decay: 0.0, decay: Decay::All, nesterov: false, clip_norm: None };
+        Plan {
+            spec: self.spec.clone(),
+            mean: self.preprocess.mean.clone(),
+            std: self.preprocess.std.clone(),
+            label_smoothing: 0.0,
+            sgd,
+            targets: Targets::Classes,
+            seed: 0,
+        }
+    }
+}
+
+/// A network by its name, or from its TOML file.
+///
+/// # Errors
+/// A name that is not known, a file that cannot be read or holds no network.
+pub fn network(name: &str) -> Result<NetworkSpec, TrainError> {
+    let path = Path::new(name);
+    let is_file = path.extension().is_some_and(|extension| extension == "toml");
+    if !is_file {
+        return Ok(zoo::network(name)?);
+    }
+    let text = std::fs::read_to_string(path).map_err(io_error(path))?;
+    let spec: NetworkSpec = toml::from_str(&text).map_err(|e| {
+        let line = e.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
+        let message = e.message().split_whitespace().collect::<Vec<_>>().join(" ");
+        TrainError::SpecFile { path: path.into(), message: format!("line {line}: {message}") }
+    })?;
+    spec.validate()
+        .map_err(|e| TrainError::SpecFile { path: path.into(), message: e.to_string() })?;
+    Ok(spec)
+}
+
+/// The forward graph of one picture, whose state is what files hold.
+fn one_picture(spec: &NetworkSpec) -> Result<Graph, TrainError> {
+    let (mean, std) = (vec![0.0; spec.input.channels], vec![1.0; spec.input.channels]);
+    let options = BuildOptions { batch: 1, mode: Mode::Evaluation, mean, std, features: false };
+    Ok(forward(spec, &options)?)
+}
+
+/// Fresh parameters and statistics, by a seed.
+///
+/// # Errors
+/// When the network does not fit its input.
+pub fn fresh_states(spec: &NetworkSpec, seed: u64) -> Result<Vec<StateTensor>, TrainError> {
+    let states = initial_state(spec, &one_picture(spec)?, seed).into_iter();
+    Ok(states.map(|s| StateTensor { name: s.name, shape: s.shape, values: s.values }).collect())
+}
+
+/// A network's parameters and statistics from a file; a new head is as `seed` makes it.
+///
+/// # Errors
+/// [`WeightsError::Mismatch`] with all that does not fit.
+pub fn matched_states(
+    spec: &NetworkSpec,
+    file: &TensorFile,
+    head: Head,
+    seed: u64,
+) -> Result<Vec<StateTensor>, TrainError> {
+    let mut states = fresh_states(spec, seed)?;
+    let expected: Vec<Expected<'_>> =
+        states.iter().map(|state| Expected { name: &state.name, shape: &state.shape }).collect();
+    let matched = match_tensors(&spec.name, &expected, file, head).map_err(WeightsError::from)?;
+    let values: Vec<_> =
+        matched.tensors.iter().map(|t| t.map(|t| t.to_f32().into_owned())).collect();
+    for (state, values) in states.iter_mut().zip(values) {
+        if let Some(values) = values {
+            state.values = values;
+        }
+    }
+    Ok(states)
+}
+
+/// Takes the number of classes from the file's classifier: the network's own is only a default.
+fn adopt_classes(spec: &mut NetworkSpec, file: &TensorFile, notices: &mut Vec<String>) {
+    let Some(&classes) = file.get("fc.weight").and_then(|tensor| tensor.shape().first()) else {
+        return;
+    };
+    if classes != spec.classes && classes != 0 {
+        notices.push(format!("{} with the file's {classes} classes", spec.name));
+        spec.classes = classes;
+    }
+}
+
+fn override_preprocess(preprocess: &mut Preprocess, request: &ModelRequest) {
+    if let Some(mean) = request.mean {
+        preprocess.mean = mean.to_vec();
+    }
+    if let Some(std) = request.std {
+        preprocess.std = std.to_vec();
+    }
+    if let Some(crop) = request.crop {
+        preprocess.crop = [crop; 2];
+        preprocess.resize = preprocess.resize.map(|_| usual_resize([crop; 2]));
+    }
+    preprocess.resize = request.resize.or(preprocess.resize);
+}
+
+fn from_meta<T: serde::de::DeserializeOwned>(
+    path: &Path,
+    key: &str,
+    value: &serde_json::Value,
+) -> Result<T, TrainError> {
+    serde_json::from_value(value.clone()).map_err(|source| {
+        TrainError::Weights(WeightsError::Meta { path: path.into(), key: key.into(), source })
+    })
+}

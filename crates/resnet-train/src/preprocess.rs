@@ -1,0 +1,55 @@
+//! How a picture becomes a network's input. It travels inside the model file, so that whoever uses the
+//! model prepares pictures as its evaluation did.
+
+use resnet_core::build::{IMAGENET_MEAN, IMAGENET_STD};
+use resnet_core::spec::{NetworkSpec, StemKind};
+use serde::{Deserialize, Serialize};
+
+/// The largest side up to which a picture is taken as it is, without scaling.
+pub const SMALL_PICTURE: usize = 64;
+
+/// What is done to a picture in evaluation and prediction, in this order.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Preprocess {
+    /// The shorter side is scaled to this many pixels, the other in proportion; none leaves it.
+    pub resize: Option<usize>,
+    /// How it is scaled: `bilinear`, antialiased, as Pillow does it.
+    pub interpolation: String,
+    /// The middle of so many rows and columns is taken.
+    pub crop: [usize; 2],
+    /// Taken from each channel, of values in 0..1.
+    pub mean: Vec<f64>,
+    /// Each channel is divided by it.
+    pub std: Vec<f64>,
+}
+
+impl Preprocess {
+    /// What a network is usually fed: ImageNet's families scale to 256 of 224 in proportion and take
+    /// the middle (torchvision's first weights), CIFAR's take the picture as it is; both with
+    /// ImageNet's mean and standard deviation.
+    pub fn of_family(spec: &NetworkSpec) -> Preprocess {
+        let crop = [spec.input.height, spec.input.width];
+        let is_small = spec.stem.kind == StemKind::Small || crop[0].max(crop[1]) <= SMALL_PICTURE;
+        Preprocess {
+            resize: (!is_small).then(|| usual_resize(crop)),
+            interpolation: "bilinear".into(),
+            crop,
+            mean: IMAGENET_MEAN.to_vec(),
+            std: IMAGENET_STD.to_vec(),
+        }
+    }
+
+    /// One line for people.
+    pub fn describe(&self) -> String {
+        let list = |values: &[f64]| values.iter().map(f64::to_string).collect::<Vec<_>>().join(",");
+        let resize = self.resize.map_or("no resize".into(), |side| format!("resize {side}"));
+        let [rows, columns] = self.crop;
+        let (mean, std) = (list(&self.mean), list(&self.std));
+        format!("{resize}, crop {rows}x{columns}, mean {mean}, std {std}")
+    }
+}
+
+/// 256 for 224, and others in proportion.
+pub fn usual_resize(crop: [usize; 2]) -> usize {
+    (crop[0].min(crop[1]) * 256).div_ceil(224)
+}

@@ -1,0 +1,288 @@
+//! From a recipe to everything that a run needs: pictures, network, first weights.
+
+use std::sync::Arc;
+
+use resnet_core::build::{BuildOptions, Mode, forward};
+use resnet_core::cost;
+use resnet_core::spec::{NetworkSpec, ShortcutKind, StemKind, StemSpec};
+use resnet_core::step::{Decay, SgdOptions, Targets};
+use resnet_io::DataError;
+use resnet_io::decode::decode;
+use resnet_io::loader::{self, Loader, LoaderSpec};
+use resnet_io::source::{self, DataSet, Encoded, OpenOptions, Source};
+use resnet_io::weights::{self, Head, ModelMeta};
+use serde::Serialize;
+
+use crate::engine::{Plan, StateTensor};
+use crate::error::TrainError;
+use crate::model::{fresh_states, matched_states, network};
+use crate::preprocess::{Preprocess, SMALL_PICTURE, usual_resize};
+use crate::recipe::{DecayGroup, Recipe};
+
+/// A run that can begin.
+pub struct Setup {
+    /// The recipe, with what was decided for the pictures at hand filled in.
+    pub recipe: Recipe,
+    /// The network.
+    pub spec: NetworkSpec,
+    /// Numbers that are trained.
+    pub params: u64,
+    /// How a picture becomes its input, in evaluation.
+    pub preprocess: Preprocess,
+    /// Names of the classes in the order of the logits.
+    pub classes: Vec<String>,
+    /// Training pictures.
+    pub train: Loader,
+    /// Validation pictures, if there are any.
+    pub val: Option<Loader>,
+    /// Parameters and statistics to begin with.
+    pub states: Vec<StateTensor>,
+    /// Where they are from.
+    pub weights_from: String,
+    /// Whether they are random.
+    pub is_fresh: bool,
+    /// What was assumed or passed over, for the user to read.
+    pub notices: Vec<String>,
+}
+
+/// Whether the user chose the batch size, or the recipe's stands by default.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BatchSize {
+    /// One that does not fit the set is an error.
+    Given,
+    /// One that does not fit the set is made smaller, with a notice.
+    Default,
+}
+
+/// Opens the pictures, chooses the network and its first weights.
+///
+/// # Errors
+/// Whatever of the recipe cannot be done with these pictures.
+pub fn prepare(mut recipe: Recipe, batch_size: BatchSize) -> Result<Setup, TrainError> {
+    let data = open(&recipe)?;
+    let mut notices = data.notices.clone();
+    let address = recipe.data.source.clone();
+    let Some(train) = data.train.clone() else {
+        return Err(TrainError::NoTrainingSplit { address });
+    };
+    let classes = train.classes().to_vec();
+    if let [class] = &classes[..] {
+        return Err(DataError::OneClass { place: address, class: class.clone() }.into());
+    }
+    let picture = picture_size(train.as_ref())?;
+    let mut spec = choose_network(&mut recipe, picture)?;
+    spec.classes = classes.len();
+    let preprocess = preprocess(&recipe, &spec, picture);
+    [spec.input.height, spec.input.width] = preprocess.crop;
+    spec.validate()?;
+    if batch_size == BatchSize::Default && train.len() < recipe.train.batch_size {
+        notices.push(format!(
+            "batches of {} images in place of {}: there are no more",
+            train.len(),
+            recipe.train.batch_size
+        ));
+        recipe.train.batch_size = train.len().max(2);
+    }
+    let val = validation(&data, &classes)?;
+    if val.is_none() {
+        let text = "there are no validation pictures, so nothing is evaluated: --val-fraction 0.1 \
+                    holds some back";
+        notices.push(text.into());
+    }
+    if 0 < recipe.optimizer.lr_batch && recipe.optimizer.lr_batch != recipe.train.batch_size {
+        notices.push(format!(
+            "learning rate {} = {} x {} / {} (the recipe's is for batches of {})",
+            recipe.learning_rate(),
+            recipe.optimizer.lr,
+            recipe.train.batch_size,
+            recipe.optimizer.lr_batch,
+            recipe.optimizer.lr_batch
+        ));
+    }
+    let (states, weights_from) = first_weights(&recipe, &spec)?;
+    let loader = |source, mode, batch_size, steps| {
+        let [height, width] = preprocess.crop;
+        let (seed, workers) = (recipe.train.seed, recipe.data.workers);
+        Loader::new(source, LoaderSpec { mode, batch_size, width, height, steps, seed, workers })
+    };
+    let steps = recipe.augment.steps.clone();
+    let train = loader(train, loader::Mode::Train, recipe.train.batch_size, steps)?;
+    let val = match val {
+        Some(val) => {
+            let own = recipe.eval.batch_size;
+            let batch_size = if own == 0 { recipe.train.batch_size } else { own }.min(val.len());
+            Some(loader(val, loader::Mode::Eval, batch_size, Vec::new())?)
+        }
+        None => None,
+    };
+    let params = count_params(&spec, &preprocess)?;
+    let is_fresh = recipe.model.weights.is_none();
+    Ok(Setup {
+        recipe,
+        spec,
+        params,
+        preprocess,
+        classes,
+        train,
+        val,
+        states,
+        weights_from,
+        is_fresh,
+        notices,
+    })
+}
+
+impl Setup {
+    /// What an engine is to compute.
+    pub fn plan(&self) -> Plan {
+        let optimizer = &self.recipe.optimizer;
+        let sgd = SgdOptions {
+            weight_decay: optimizer.weight_decay,
+            decay: match optimizer.decay {
+                DecayGroup::All => Decay::All,
+                DecayGroup::Weights => Decay::WeightsOnly,
+            },
+            nesterov: optimizer.nesterov,
+            clip_norm: (0.0 < optimizer.clip_norm).then_some(optimizer.clip_norm),
+        };
+        Plan {
+            spec: self.spec.clone(),
+            mean: self.preprocess.mean.clone(),
+            std: self.preprocess.std.clone(),
+            label_smoothing: self.recipe.loss.label_smoothing,
+            sgd,
+            targets: Targets::Classes,
+            seed: self.recipe.train.seed,
+        }
+    }
+
+    /// What every checkpoint of the run says alike.
+    pub(crate) fn meta(&self) -> ModelMeta {
+        ModelMeta {
+            version: env!("CARGO_PKG_VERSION").into(),
+            spec: to_json(&self.spec),
+            preprocess: to_json(&self.preprocess),
+            classes: self.classes.clone(),
+            recipe: to_json(&self.recipe),
+            progress: serde_json::Value::Null,
+        }
+    }
+}
+
+fn to_json(value: &impl Serialize) -> serde_json::Value {
+    serde_json::to_value(value).expect("numbers, texts and lists always serialise")
+}
+
+fn open(recipe: &Recipe) -> Result<DataSet, TrainError> {
+    let data = &recipe.data;
+    let options = OpenOptions { val: data.val.clone(), val_fraction: data.val_fraction };
+    Ok(source::open(&data.source, &options)?)
+}
+
+/// Columns and rows of the first picture that can be read.
+fn picture_size(source: &dyn Source) -> Result<[usize; 2], TrainError> {
+    let mut first_error = None;
+    for index in 0..source.len() {
+        let size = match source.read(index) {
+            Ok(Encoded::Pixels(picture)) => Ok([picture.width, picture.height]),
+            Ok(Encoded::File(bytes)) => {
+                decode(&source.name(index), &bytes).map(|picture| [picture.width, picture.height])
+            }
+            Err(error) => Err(error),
+        };
+        match size {
+            Ok(size) => return Ok(size),
+            Err(error) => first_error = first_error.or(Some(error)),
+        }
+    }
+    let place = "the training pictures".to_string();
+    Err(first_error.unwrap_or(DataError::Empty { place }).into())
+}
+
+/// The recipe's network, or the one for pictures of this size; writes down what it took.
+fn choose_network(recipe: &mut Recipe, picture: [usize; 2]) -> Result<NetworkSpec, TrainError> {
+    let model = &mut recipe.model;
+    let mut spec = match (&model.spec, &model.name) {
+        (Some(spec), _) => spec.clone(),
+        (None, Some(name)) => network(name)?,
+        (None, None) => {
+            let is_small = picture[0].max(picture[1]) <= SMALL_PICTURE;
+            network(if is_small { "resnet20" } else { "resnet18" })?
+        }
+    };
+    if model.name.as_ref().is_some_and(|name| name.ends_with(".toml")) {
+        // The file may change or go; the run keeps what was in it.
+        model.spec = Some(spec.clone());
+        model.name = None;
+    } else if model.spec.is_none() {
+        model.name = Some(spec.name.clone());
+    }
+    if let Some(kind) = model.stem {
+        spec.stem = StemSpec { kind, pool: kind != StemKind::Small, ..spec.stem };
+    }
+    if let Some(kind) = model.shortcut {
+        spec.shortcut.kind = kind;
+        spec.shortcut.average_pool &= kind != ShortcutKind::A;
+    }
+    spec.zero_init_last = model.zero_init_last.unwrap_or(spec.zero_init_last);
+    spec.dropout = model.dropout.unwrap_or(spec.dropout);
+    spec.stochastic_depth = model.stochastic_depth.unwrap_or(spec.stochastic_depth);
+    Ok(spec)
+}
+
+/// Small pictures are taken as they are; others as their network's family does it.
+fn preprocess(recipe: &Recipe, spec: &NetworkSpec, [width, height]: [usize; 2]) -> Preprocess {
+    let mut preprocess = Preprocess::of_family(spec);
+    preprocess.mean = recipe.data.mean.to_vec();
+    preprocess.std = recipe.data.std.to_vec();
+    let is_small = width.max(height) <= SMALL_PICTURE;
+    if is_small {
+        preprocess.crop = [height, width];
+        preprocess.resize = None;
+    } else if preprocess.resize.is_none() {
+        preprocess.resize = Some(preprocess.crop[0].min(preprocess.crop[1]));
+    }
+    if let Some(crop) = recipe.eval.crop {
+        preprocess.crop = [crop; 2];
+        preprocess.resize = (!is_small).then(|| usual_resize([crop; 2]));
+    }
+    preprocess.resize = recipe.eval.resize.or(preprocess.resize);
+    preprocess
+}
+
+/// The pictures to evaluate on, whose classes must be the training's.
+fn validation(data: &DataSet, classes: &[String]) -> Result<Option<Arc<dyn Source>>, TrainError> {
+    let Some(val) = data.for_validation() else { return Ok(None) };
+    if val.classes() != classes {
+        let message = format!(
+            "the validation pictures have other classes ({}) than the training's ({})",
+            val.classes().len(),
+            classes.len()
+        );
+        return Err(TrainError::Classes { message });
+    }
+    Ok(Some(val.clone()))
+}
+
+/// The parameters to begin with, and where they are from.
+fn first_weights(
+    recipe: &Recipe,
+    spec: &NetworkSpec,
+) -> Result<(Vec<StateTensor>, String), TrainError> {
+    let seed = recipe.train.seed;
+    let Some(path) = &recipe.model.weights else {
+        return Ok((fresh_states(spec, seed)?, format!("fresh, by seed {seed}")));
+    };
+    let file = weights::open(path.as_ref())?;
+    let (head, which) = match recipe.model.new_head {
+        true => (Head::New, " but for a new classifier"),
+        false => (Head::Keep, ""),
+    };
+    Ok((matched_states(spec, &file, head, seed)?, format!("{path}{which}")))
+}
+
+fn count_params(spec: &NetworkSpec, preprocess: &Preprocess) -> Result<u64, TrainError> {
+    let (mean, std) = (preprocess.mean.clone(), preprocess.std.clone());
+    let options = BuildOptions { batch: 1, mode: Mode::Evaluation, mean, std, features: false };
+    Ok(cost::total_params(&forward(spec, &options)?))
+}
