@@ -2,7 +2,6 @@
 
 mod derived;
 mod memory;
-mod pending;
 mod run;
 mod state;
 

@@ -12,12 +12,16 @@ pub mod average_pool;
 pub mod bias;
 pub mod channel_scale;
 pub mod conv;
+pub mod dropout;
 pub mod elementwise;
 pub mod global_pool;
 pub mod input;
 mod lane;
+pub mod loss;
 mod map;
+pub mod max_pool;
 pub mod norm;
+pub mod optimizer;
 pub mod subsample;
 mod sums;
 #[cfg(test)]

@@ -57,6 +57,11 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
+    fn store_u8(self, v: Self::F32, y: &mut [u8]) {
+        *y.first_chunk_mut().expect("room for a full vector") = v.map(|v| v as u8);
+    }
+
+    #[inline(always)]
     unsafe fn load_ptr(self, p: *const f32) -> Self::F32 {
         // SAFETY: the caller promises LANES readable floats; read_unaligned needs no alignment.
         unsafe { p.cast::<Self::F32>().read_unaligned() }

@@ -37,6 +37,10 @@ pub trait Simd: Copy + Send + Sync + 'static {
     /// The first `LANES` bytes of `x` as floats. Panics if `x` is shorter.
     fn load_u8(self, x: &[u8]) -> Self::F32;
 
+    /// Writes the lanes, whole numbers in `0..=255`, to the first `LANES` bytes of `y`. Panics if `y`
+    /// is shorter; other numbers give any byte.
+    fn store_u8(self, v: Self::F32, y: &mut [u8]);
+
     /// The `LANES` floats at `p`.
     ///
     /// # Safety

@@ -1,5 +1,7 @@
 //! Running: one step of a plan, one arm a kind of work, calls its kernel.
 
+use resnet_core::op::CrossEntropy;
+use resnet_core::rng::Purpose;
 use resnet_simd::Isa;
 
 use super::memory::Operands;
@@ -9,7 +11,8 @@ use crate::kernel::conv::{
 };
 use crate::kernel::norm::{self, Activation, Affine, Join, Mask};
 use crate::kernel::{
-    Source, average_pool, bias, channel_scale, elementwise, global_pool, input, subsample,
+    Source, average_pool, bias, channel_scale, dropout, elementwise, global_pool, input, loss,
+    max_pool, optimizer, subsample,
 };
 use crate::plan::{Residual, Slot, Work};
 use crate::threads::ThreadPool;
@@ -230,11 +233,12 @@ fn other_work(machine: Machine<'_>, work: &Work, at: &Operands<'_>) {
         }
         Work::MaxPool { windows, x, y, index } => {
             let index = &mut at.write_bytes(*index)[..windows.output_len()];
-            super::pending::max_pool(windows, at.read(*x), at.write(*y), index);
+            max_pool::max_pool(isa, pool, *windows, at.read(*x), at.write(*y), index);
         }
         Work::MaxPoolGrad { windows, dy, index, dx } => {
             let index = &at.read_bytes(*index)[..windows.output_len()];
-            super::pending::max_pool_grad(windows, at.read(*dy), index, at.write(*dx));
+            let dy = (at.read(*dy), index);
+            max_pool::max_pool_grad(isa, pool, *windows, dy, at.write(*dx));
         }
         Work::AvgPool { windows, x, y } => {
             average_pool::average_pool(isa, pool, *windows, at.read(*x), at.write(*y));
@@ -256,42 +260,78 @@ fn other_work(machine: Machine<'_>, work: &Work, at: &Operands<'_>) {
             let dy = at.read(*dy);
             subsample::subsample_pad_grad(pool, *shortcut, [*h, *w, *c], dy, at.write(*dx));
         }
-        Work::CrossEntropy { loss_spec, classes, logits, targets, loss, probabilities, .. } => {
-            let (loss, p) = (&mut at.write(*loss)[0], at.write(*probabilities));
-            super::pending::cross_entropy(
-                loss_spec,
-                *classes,
-                at.read(*logits),
-                at.read_u32(*targets),
-                loss,
-                p,
-            );
+        Work::CrossEntropy { loss_spec, classes, dense, logits, targets, loss, probabilities } => {
+            let spec = loss_of(at, *loss_spec, *classes, (*targets, *dense));
+            let (logits, probabilities) = (at.read(*logits), at.write(*probabilities));
+            at.write(*loss)[0] = loss::cross_entropy(pool, spec, logits, probabilities) as f32;
         }
-        Work::CrossEntropyGrad { loss_spec, classes, probabilities, targets, dlogits, .. } => {
-            super::pending::cross_entropy_grad(
-                loss_spec,
-                *classes,
-                at.read(*probabilities),
-                at.read_u32(*targets),
-                at.write(*dlogits),
-            );
+        Work::CrossEntropyGrad { loss_spec, classes, dense, probabilities, targets, dlogits } => {
+            let spec = loss_of(at, *loss_spec, *classes, (*targets, *dense));
+            let (probabilities, dlogits) = (at.read(*probabilities), at.write(*dlogits));
+            loss::cross_entropy_grad(pool, spec, probabilities, dlogits);
+        }
+        Work::Dropout { p, stream, x, seed, step, y, mask } => {
+            let from = dropping(at, Purpose::Dropout, (*seed, *step), (*stream, *p));
+            let mask = at.write(*mask);
+            dropout::drop_mask(pool, from, mask);
+            elementwise::mul(isa, pool, source(at, *x, *y), mask, at.write(*y));
+        }
+        Work::StochasticDepth { p, stream, samples, x, seed, step, y, keep } => {
+            let from = dropping(at, Purpose::StochasticDepth, (*seed, *step), (*stream, *p));
+            let keep = &mut at.write(*keep)[..*samples];
+            dropout::drop_mask(pool, from, keep);
+            let x = source(at, *x, *y);
+            channel_scale::picture_scale(isa, pool, x, keep, at.write(*y));
+        }
+        Work::StochasticDepthGrad { samples, dy, keep, dx } => {
+            let (dy, keep) = (source(at, *dy, *dx), &at.read(*keep)[..*samples]);
+            channel_scale::picture_scale(isa, pool, dy, keep, at.write(*dx));
         }
         Work::SgdUpdate { sgd, w, dw, velocity, hyper, factor } => {
-            let factor = factor.map_or(1.0, |f| at.read(f)[0]);
-            super::pending::sgd(
-                sgd,
-                at.write(*w),
-                at.read(*dw),
-                at.write(*velocity),
-                at.read(*hyper),
-                factor,
-            );
+            let hyper = at.read(*hyper);
+            let step = optimizer::Sgd {
+                lr: hyper[0] * sgd.rate as f32,
+                momentum: hyper[1],
+                weight_decay: sgd.weight_decay as f32,
+                factor: factor.map_or(1.0, |factor| at.read(factor)[0]),
+                nesterov: sgd.nesterov,
+            };
+            let (w, velocity) = (at.write(*w), at.write(*velocity));
+            optimizer::sgd(isa, pool, step, w, at.read(*dw), velocity);
         }
         Work::ClipFactor { max_norm, gradients, factor, norm } => {
-            let square = |&x: &f32| f64::from(x) * f64::from(x);
-            let sum = gradients.iter().map(|&g| at.read(g).iter().map(square).sum::<f64>()).sum();
-            super::pending::clip(*max_norm, sum, at.write(*factor), at.write(*norm));
+            let squares = |&g: &Slot| optimizer::sum_of_squares(isa, pool, at.read(g));
+            let total = gradients.iter().map(squares).sum::<f64>().sqrt();
+            at.write(*norm)[0] = total as f32;
+            at.write(*factor)[0] = optimizer::clip_factor(*max_norm, total) as f32;
         }
         _ => unreachable!("every other work has its arm above"),
     }
+}
+
+/// The loss of a step, with its targets where they are.
+fn loss_of<'m>(
+    at: &Operands<'m>,
+    spec: CrossEntropy,
+    classes: usize,
+    (targets, dense): (Slot, bool),
+) -> loss::Loss<'m> {
+    let targets = if dense {
+        loss::Targets::Dense(at.read(targets))
+    } else {
+        loss::Targets::Classes(at.read_u32(targets))
+    };
+    loss::Loss { spec, classes, targets, weights: loss::Weights::default() }
+}
+
+/// Where the mask of a step comes from.
+fn dropping(
+    at: &Operands<'_>,
+    purpose: Purpose,
+    (seed, step): (Slot, Slot),
+    (stream, p): (u32, f64),
+) -> dropout::Dropping {
+    let (seed, step) = (at.read_u32(seed), at.read_u32(step)[0]);
+    let seed = u64::from(seed[0]) | u64::from(seed[1]) << 32;
+    dropout::Dropping { purpose, seed, step, stream, p }
 }

@@ -95,6 +95,18 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    fn store_u8(self, v: Self::F32, y: &mut [u8]) {
+        assert!(8 <= y.len());
+        // SAFETY: the token proves the instructions; checked above: eight bytes are writable.
+        unsafe {
+            let v = _mm256_cvtps_epi32(v);
+            let words =
+                _mm_packs_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256::<1>(v));
+            _mm_storel_epi64(y.as_mut_ptr().cast(), _mm_packus_epi16(words, words));
+        }
+    }
+
+    #[inline(always)]
     unsafe fn load_ptr(self, p: *const f32) -> Self::F32 {
         // SAFETY: the caller promises 8 readable floats.
         unsafe { _mm256_loadu_ps(p) }

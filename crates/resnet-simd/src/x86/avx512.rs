@@ -86,6 +86,16 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    fn store_u8(self, v: Self::F32, y: &mut [u8]) {
+        assert!(16 <= y.len());
+        // SAFETY: the token proves the instructions; checked above: sixteen bytes are writable.
+        unsafe {
+            let bytes = _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(v));
+            _mm_storeu_si128(y.as_mut_ptr().cast(), bytes);
+        }
+    }
+
+    #[inline(always)]
     unsafe fn load_ptr(self, p: *const f32) -> Self::F32 {
         // SAFETY: the caller promises 16 readable floats.
         unsafe { _mm512_loadu_ps(p) }
@@ -223,6 +233,16 @@ impl Simd for Avx512Narrow {
         assert!(8 <= x.len());
         // SAFETY: checked above: eight bytes are readable.
         unsafe { _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(x.as_ptr().cast()))) }
+    }
+
+    #[inline(always)]
+    fn store_u8(self, v: Self::F32, y: &mut [u8]) {
+        assert!(8 <= y.len());
+        // SAFETY: the token proves the instructions; checked above: eight bytes are writable.
+        unsafe {
+            let bytes = _mm256_cvtepi32_epi8(_mm256_cvtps_epi32(v));
+            _mm_storel_epi64(y.as_mut_ptr().cast(), bytes);
+        }
     }
 
     #[inline(always)]

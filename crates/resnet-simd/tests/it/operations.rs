@@ -192,10 +192,13 @@ impl Check for Sums {
         let mut floats = vec![0.0; S::LANES];
         s.store(s.load_u8(&bytes), &mut floats);
         assert!(floats.iter().zip(&bytes).all(|(&f, &b)| f == f32::from(b)));
+        let mut back = vec![7; S::LANES + 1];
+        s.store_u8(s.load(&floats), &mut back);
+        assert_eq!(back, [&bytes[..], &[7]].concat());
     }
 }
 
 #[test]
-fn sums_add_halves_and_bytes_become_floats() {
+fn sums_add_halves_and_bytes_become_floats_and_come_back() {
     on_every_isa(Sums);
 }

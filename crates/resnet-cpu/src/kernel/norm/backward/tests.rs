@@ -139,7 +139,6 @@ fn gradients_are_those_of_central_differences() {
 
 #[test]
 fn a_frozen_norm_passes_the_scaled_gradient() {
-    let rows = Rows { rows: 4, channels: 2, chunk_rows: 3 };
     let partials = [1.0, 2.0, 3.0, 4.0, 10.0, 20.0, 30.0, 40.0];
     let [mut dgamma, mut dbeta, mut a, mut b, mut c] = [[9.0_f32; 2]; 5];
     let out = Gradients { dgamma: &mut dgamma, dbeta: &mut dbeta, a: &mut a, b: &mut b, c: &mut c };
