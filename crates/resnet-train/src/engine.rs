@@ -78,30 +78,30 @@ struct Pair {
 }
 
 /// A network that can be evaluated, and trained if it was made for it.
-pub struct Engine<'e> {
-    executor: &'e mut dyn Executor,
+pub struct Engine {
+    executor: Box<dyn Executor>,
     plan: Plan,
     train: Pair,
     eval: Pair,
     update: Option<Compiled>,
 }
 
-impl<'e> Engine<'e> {
+impl Engine {
     /// A network for training in batches of `batch`, with its parameters and statistics.
     ///
     /// # Errors
     /// When the network does not fit its input or the executor cannot run it.
     pub fn for_training(
-        executor: &'e mut dyn Executor,
+        executor: Box<dyn Executor>,
         plan: Plan,
         batch: usize,
         states: &[StateTensor],
-    ) -> Result<Engine<'e>, TrainError> {
+    ) -> Result<Engine, TrainError> {
         let graph = forward(&plan.spec, &plan.build_options(batch, Mode::Training))?;
         let update = update_graph(&graph, &plan.sgd)?;
         let mut engine = Engine::new(executor, plan);
         engine.compiled(Mode::Training, batch)?;
-        engine.update = Some(compile(engine.executor, &update, 0)?);
+        engine.update = Some(compile(engine.executor.as_mut(), &update, 0)?);
         for (id, _) in graph.parameters() {
             let tensor = graph.get(id);
             let zeros = vec![0.0; tensor.ty.len()];
@@ -116,24 +116,24 @@ impl<'e> Engine<'e> {
     /// # Errors
     /// When the network does not fit its input or the executor cannot run it.
     pub fn for_evaluation(
-        executor: &'e mut dyn Executor,
+        executor: Box<dyn Executor>,
         plan: Plan,
         batch: usize,
         states: &[StateTensor],
-    ) -> Result<Engine<'e>, TrainError> {
+    ) -> Result<Engine, TrainError> {
         let mut engine = Engine::new(executor, plan);
         engine.compiled(Mode::Evaluation, batch)?;
         engine.import(states)?;
         Ok(engine)
     }
 
-    fn new(executor: &'e mut dyn Executor, plan: Plan) -> Engine<'e> {
+    fn new(executor: Box<dyn Executor>, plan: Plan) -> Engine {
         Engine { executor, plan, train: Pair::default(), eval: Pair::default(), update: None }
     }
 
     /// The executor, which owns all state.
     pub fn executor(&mut self) -> &mut dyn Executor {
-        self.executor
+        self.executor.as_mut()
     }
 
     /// What is trained.
@@ -249,7 +249,7 @@ impl<'e> Engine<'e> {
         if let Some(old) = pair.rest.take() {
             self.executor.release(old.step);
         }
-        let compiled = compile(self.executor, &graph, batch)?;
+        let compiled = compile(self.executor.as_mut(), &graph, batch)?;
         let place = if pair.main.is_none() { &mut pair.main } else { &mut pair.rest };
         *place = Some(compiled.clone());
         Ok(compiled)

@@ -21,16 +21,20 @@ pub struct Evaluation {
 
 /// Evaluates a network on all pictures of a loader; none if `stop` became true before the end.
 ///
+/// `positions` holds, for each class of the pictures, its number in the network.
+///
 /// # Errors
 /// When pictures cannot be read or the executor refuses them.
 pub fn evaluate(
-    engine: &mut Engine<'_>,
+    engine: &mut Engine,
     loader: &Loader,
+    positions: &[u32],
     stop: &AtomicBool,
     on_progress: &mut dyn FnMut(u64),
 ) -> Result<Option<Evaluation>, TrainError> {
     let mut sums = Sums::default();
     let (mut broken, mut predictions) = (Vec::new(), Vec::new());
+    let mut labels = Vec::new();
     let mut batches = loader.epoch(0, 0);
     while let Some(mut batch) = batches.next_batch()? {
         if stop.load(Ordering::Relaxed) {
@@ -39,7 +43,9 @@ pub fn evaluate(
         broken.append(&mut batch.broken);
         if !batch.is_empty() {
             let logits = engine.logits(&batch.pixels)?;
-            sums.add_logits(&logits, &batch.labels);
+            labels.clear();
+            labels.extend(batch.labels.iter().map(|&label| positions[label as usize]));
+            sums.add_logits(&logits, &labels);
             let classes = logits.len() / batch.len();
             predictions.extend(logits.chunks_exact(classes).map(arg_max));
         }

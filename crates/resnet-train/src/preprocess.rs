@@ -3,6 +3,7 @@
 
 use resnet_core::build::{IMAGENET_MEAN, IMAGENET_STD};
 use resnet_core::spec::{NetworkSpec, StemKind};
+use resnet_io::augment::Step;
 use serde::{Deserialize, Serialize};
 
 /// The largest side up to which a picture is taken as it is, without scaling.
@@ -37,6 +38,11 @@ impl Preprocess {
             mean: IMAGENET_MEAN.to_vec(),
             std: IMAGENET_STD.to_vec(),
         }
+    }
+
+    /// The steps that a picture takes.
+    pub fn steps(&self) -> Vec<Step> {
+        Vec::new()
     }
 
     /// One line for people.

@@ -111,7 +111,7 @@ pub fn prepare(mut recipe: Recipe, batch_size: BatchSize) -> Result<Setup, Train
         Some(val) => {
             let own = recipe.eval.batch_size;
             let batch_size = if own == 0 { recipe.train.batch_size } else { own }.min(val.len());
-            Some(loader(val, loader::Mode::Eval, batch_size, Vec::new())?)
+            Some(loader(val, loader::Mode::Eval, batch_size, preprocess.steps())?)
         }
         None => None,
     };

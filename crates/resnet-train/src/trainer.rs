@@ -64,7 +64,7 @@ pub enum Moment {
 pub fn train<'a>(
     setup: &'a Setup,
     run: &'a RunFolder,
-    executor: &'a mut dyn Executor,
+    executor: Box<dyn Executor>,
     control: Control<'a>,
 ) -> Result<End, TrainError> {
     Trainer::begin(setup, run, executor, control)?.run()
@@ -73,7 +73,7 @@ pub fn train<'a>(
 struct Trainer<'a> {
     setup: &'a Setup,
     run: &'a RunFolder,
-    engine: Engine<'a>,
+    engine: Engine,
     meta: ModelMeta,
     progress: Progress,
     report: Reporter<'a>,
@@ -100,7 +100,7 @@ impl<'a> Trainer<'a> {
     fn begin(
         setup: &'a Setup,
         run: &'a RunFolder,
-        executor: &'a mut dyn Executor,
+        executor: Box<dyn Executor>,
         control: Control<'a>,
     ) -> Result<Trainer<'a>, TrainError> {
         let batch_size = setup.recipe.train.batch_size;
@@ -350,7 +350,8 @@ impl<'a> Trainer<'a> {
         let Some(val) = &self.setup.val else { return Ok(None) };
         let total = val.source().len() as u64;
         let (report, on_moment) = (&mut self.report, self.on_moment);
-        let found = evaluate(&mut self.engine, val, self.stop, &mut |images| {
+        let same: Vec<u32> = (0..).take(self.setup.classes.len()).collect();
+        let found = evaluate(&mut self.engine, val, &same, self.stop, &mut |images| {
             report.show(&Event::Evaluating { images, total });
             if let Some(on_moment) = on_moment {
                 on_moment(Moment::DuringEvaluation);
@@ -468,7 +469,7 @@ fn is_better(score: &Score, best: Option<&Best>) -> bool {
 fn restore(
     setup: &Setup,
     run: &RunFolder,
-    engine: &mut Engine<'_>,
+    engine: &mut Engine,
     isa: &str,
     notices: &mut Vec<String>,
 ) -> Result<Progress, TrainError> {

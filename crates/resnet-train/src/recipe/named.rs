@@ -4,8 +4,9 @@ use std::path::Path;
 
 use super::{RecipeError, RecipeText};
 
-const EMBEDDED: [(&str, &str); 5] = [
+const EMBEDDED: [(&str, &str); 6] = [
     ("generated", include_str!("../../../../recipes/generated.toml")),
+    ("pictures", include_str!("../../../../recipes/pictures.toml")),
     ("cifar-fast", include_str!("../../../../recipes/cifar-fast.toml")),
     ("cifar-paper", include_str!("../../../../recipes/cifar-paper.toml")),
     ("imagenet-paper", include_str!("../../../../recipes/imagenet-paper.toml")),

@@ -119,7 +119,7 @@ hint: remove warmup, or choose a kind that reads it
 
 #[test]
 fn an_unknown_recipe_is_refused_with_a_suggestion() {
-    insta::assert_snapshot!(message(&load("cifar-fsat").unwrap_err()), @r#"no recipe "cifar-fsat": neither a file nor one of generated, cifar-fast, cifar-paper, imagenet-paper, imagenet-torchvision; did you mean "cifar-fast"?"#);
+    insta::assert_snapshot!(message(&load("cifar-fsat").unwrap_err()), @r#"no recipe "cifar-fsat": neither a file nor one of generated, pictures, cifar-fast, cifar-paper, imagenet-paper, imagenet-torchvision; did you mean "cifar-fast"?"#);
 }
 
 #[test]
@@ -165,8 +165,9 @@ fn the_learning_rate_follows_the_batch_size_where_it_says_for_which_it_is() {
 fn every_embedded_recipe_is_valid() {
     for name in NAMES {
         let recipe = resolve(named(name).as_ref(), &[]).unwrap_or_else(|e| panic!("{name}: {e}"));
-        let network = recipe.model.name.unwrap_or_else(|| panic!("{name} names no network"));
-        resnet_core::zoo::network(&network).unwrap();
+        if let Some(network) = recipe.model.name {
+            resnet_core::zoo::network(&network).unwrap();
+        }
     }
 }
 

@@ -60,7 +60,7 @@ fn outcome(run: &Path) -> Outcome {
 /// The run that nothing interrupts.
 fn uninterrupted() -> Outcome {
     let folder = tempfile::tempdir().unwrap();
-    let end = tiny::run(folder.path(), &tiny::recipe(&[]), &mut tiny::executor(), Watch::default());
+    let end = tiny::run(folder.path(), &tiny::recipe(&[]), tiny::executor(), Watch::default());
     assert_eq!(end.unwrap().ending, Ending::Finished);
     let outcome = outcome(folder.path());
     let steps = outcome.metrics.iter().filter(|line| line["event"] == "step");
@@ -98,7 +98,7 @@ fn a_process_that_trains_until_it_is_killed() {
         let _ = writeln!(std::io::stdout(), "event {name}");
     };
     let watch = Watch { on_event: Some(&mut on_event), on_moment: Some(&on_moment), stop: None };
-    tiny::run(folder.as_ref(), &tiny::recipe(&[]), &mut tiny::executor(), watch).unwrap();
+    tiny::run(folder.as_ref(), &tiny::recipe(&[]), tiny::executor(), watch).unwrap();
 }
 
 /// Ends the process while the temporary file of the `count`-th write of `last` is there.
@@ -145,7 +145,7 @@ fn check_killed_at(die_at: &str, expected: &Outcome) {
 
 #[track_caller]
 fn finish_and_compare(run: &Path, what: &str, expected: &Outcome) {
-    let end = tiny::run(run, &tiny::recipe(&[]), &mut tiny::executor(), Watch::default());
+    let end = tiny::run(run, &tiny::recipe(&[]), tiny::executor(), Watch::default());
     assert!(matches!(end.unwrap().ending, Ending::Finished | Ending::AlreadyFinished), "{what}");
     let found = outcome(run);
     assert_eq!(found.metrics, expected.metrics, "{what}");
@@ -209,7 +209,7 @@ fn a_run_that_is_asked_to_stop_saves_and_goes_on_to_the_bit() {
             }
         };
         let watch = Watch { on_event: Some(&mut on_event), stop: Some(&stop), on_moment: None };
-        let end = tiny::run(folder.path(), &tiny::recipe(&[]), &mut tiny::executor(), watch);
+        let end = tiny::run(folder.path(), &tiny::recipe(&[]), tiny::executor(), watch);
         assert_eq!(end.unwrap().ending, Ending::Interrupted);
     }
     finish_and_compare(folder.path(), "asked to stop", &expected);
@@ -220,7 +220,7 @@ fn limits_stop_a_run_that_then_goes_on_to_the_bit() {
     let expected = uninterrupted();
     let folder = tempfile::tempdir().unwrap();
     let limited = tiny::recipe(&["train.max_steps=5"]);
-    let end = tiny::run(folder.path(), &limited, &mut tiny::executor(), Watch::default()).unwrap();
+    let end = tiny::run(folder.path(), &limited, tiny::executor(), Watch::default()).unwrap();
     assert_eq!((end.ending, end.step), (Ending::MaxSteps, 5));
     assert!(end.final_top1.is_some());
     let text = fs::read_to_string(folder.path().join("metrics.jsonl")).unwrap();

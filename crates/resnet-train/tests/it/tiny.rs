@@ -46,8 +46,8 @@ pub(crate) fn recipe(changes: &[&str]) -> Recipe {
 }
 
 /// The engine on one thread.
-pub(crate) fn executor() -> CpuExecutor {
-    CpuExecutor::new(CpuOptions { isa: Isa::detect(), threads: 1, checked: false })
+pub(crate) fn executor() -> Box<dyn Executor> {
+    Box::new(CpuExecutor::new(CpuOptions { isa: Isa::detect(), threads: 1, checked: false }))
 }
 
 /// What a test wants to hear of a run.
@@ -62,7 +62,7 @@ pub(crate) struct Watch<'a> {
 pub(crate) fn run(
     path: &Path,
     recipe: &Recipe,
-    executor: &mut dyn Executor,
+    executor: Box<dyn Executor>,
     watch: Watch<'_>,
 ) -> Result<End, TrainError> {
     let (folder, recipe) = match path.join("recipe.toml").exists() {

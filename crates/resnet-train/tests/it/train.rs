@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use resnet_core::executor::Executor;
 use resnet_core::reference::ReferenceExecutor;
 use resnet_core::step::{Decay, SgdOptions};
 use resnet_train::TrainError;
@@ -24,11 +25,10 @@ fn one_batch_is_learnt_by_heart() {
     let mut recipe = tiny::recipe(&["loss.label_smoothing=0"]);
     recipe.model.spec.as_mut().unwrap().dropout = 0.0;
     let setup = prepare(recipe, BatchSize::Given).unwrap();
-    let mut executor = tiny::executor();
     let mut plan = setup.plan();
     plan.sgd =
         SgdOptions { weight_decay: 0.0, decay: Decay::All, nesterov: false, clip_norm: None };
-    let mut engine = Engine::for_training(&mut executor, plan, 16, &setup.states).unwrap();
+    let mut engine = Engine::for_training(tiny::executor(), plan, 16, &setup.states).unwrap();
     let batch = setup.train.epoch(0, 0).next_batch().unwrap().unwrap();
     let mut loss = f32::INFINITY;
     for step in 0..60 {
@@ -56,7 +56,7 @@ fn a_tiny_set_is_learnt_and_the_run_tells_it() {
     };
     let watch = Watch { on_event: Some(&mut on_event), ..Watch::default() };
     let recipe = tiny::recipe(&changes);
-    let end = tiny::run(folder.path(), &recipe, &mut tiny::executor(), watch).unwrap();
+    let end = tiny::run(folder.path(), &recipe, tiny::executor(), watch).unwrap();
     assert_eq!((end.ending, end.epoch, epochs.len()), (Ending::Finished, 12, 12));
     assert!(0.95 < epochs[11].train_top1, "{epochs:?}");
     assert!(0.7 < end.best_top1.unwrap(), "{epochs:?}");
@@ -66,7 +66,7 @@ fn a_tiny_set_is_learnt_and_the_run_tells_it() {
 
 #[test]
 fn the_engine_and_the_reference_tell_the_same_story() {
-    let losses = |executor: &mut dyn resnet_core::executor::Executor| {
+    let losses = |executor: Box<dyn Executor>| {
         let folder = tempfile::tempdir().unwrap();
         let mut losses = Vec::new();
         let mut on_event = |event: &Event| {
@@ -80,7 +80,7 @@ fn the_engine_and_the_reference_tell_the_same_story() {
         losses
     };
     let (engine, reference) =
-        (losses(&mut tiny::executor()), losses(&mut ReferenceExecutor::<f64>::new()));
+        (losses(tiny::executor()), losses(Box::new(ReferenceExecutor::<f64>::new())));
     // Six steps at a low rate: roundings of f32 have not grown yet.
     const RELATIVE: f64 = 1e-3;
     for (engine, reference) in engine.iter().zip(&reference) {
@@ -93,13 +93,13 @@ fn the_engine_and_the_reference_tell_the_same_story() {
 fn a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpoint() {
     let folder = tempfile::tempdir().unwrap();
     let recipe = tiny::recipe(&["train.max_steps=2"]);
-    tiny::run(folder.path(), &recipe, &mut tiny::executor(), Watch::default()).unwrap();
+    tiny::run(folder.path(), &recipe, tiny::executor(), Watch::default()).unwrap();
     let last = folder.path().join("checkpoints/last.safetensors");
     let before = fs::read(&last).unwrap();
     let set = |text: &str| Assignment::parse(text).unwrap();
     let worse = [set("train.max_steps="), set("optimizer.lr=1e30")];
     RunFolder::resume(folder.path(), &worse).unwrap();
-    let result = tiny::run(folder.path(), &recipe, &mut tiny::executor(), Watch::default());
+    let result = tiny::run(folder.path(), &recipe, tiny::executor(), Watch::default());
     insta::assert_snapshot!(message(&result.unwrap_err(), folder.path()), @r#"
 the evaluation's loss is not finite at step 3 (epoch 1, learning rate 853553390593273800000000000000)
 hint: a lower learning rate (--lr), a warm-up or clipping may help; the last good checkpoint is kept
@@ -111,7 +111,7 @@ hint: a lower learning rate (--lr), a warm-up or clipping may help; the last goo
 fn a_folder_with_a_checkpoint_is_not_begun_anew() {
     let folder = tempfile::tempdir().unwrap();
     let recipe = tiny::recipe(&["train.max_steps=1"]);
-    tiny::run(folder.path(), &recipe, &mut tiny::executor(), Watch::default()).unwrap();
+    tiny::run(folder.path(), &recipe, tiny::executor(), Watch::default()).unwrap();
     let error = RunFolder::create(folder.path(), &recipe).unwrap_err();
     insta::assert_snapshot!(message(&error, folder.path()), @r#"
 RUN: holds a run with a checkpoint already
@@ -137,7 +137,7 @@ hint: begin a new run, with --run
 fn a_finished_run_says_so_and_can_be_extended() {
     let folder = tempfile::tempdir().unwrap();
     let recipe = tiny::recipe(&["train.epochs=1"]);
-    let go_on = || tiny::run(folder.path(), &recipe, &mut tiny::executor(), Watch::default());
+    let go_on = || tiny::run(folder.path(), &recipe, tiny::executor(), Watch::default());
     let first = go_on().unwrap();
     let again = go_on().unwrap();
     assert_eq!((again.ending, again.step), (Ending::AlreadyFinished, 3));
@@ -153,7 +153,7 @@ fn a_resumed_run_without_a_checkpoint_begins_at_its_first_step() {
     let recipe = tiny::recipe(&["train.epochs=1"]);
     RunFolder::create(folder.path(), &recipe).unwrap();
     fs::write(folder.path().join("metrics.jsonl"), "{\"step\":1}\n").unwrap();
-    tiny::run(folder.path(), &recipe, &mut tiny::executor(), Watch::default()).unwrap();
+    tiny::run(folder.path(), &recipe, tiny::executor(), Watch::default()).unwrap();
     let text = fs::read_to_string(folder.path().join("metrics.jsonl")).unwrap();
     assert_eq!(text.lines().count(), 4, "{text}");
 }
@@ -163,7 +163,7 @@ fn checkpoints_by_the_clock_change_nothing() {
     let metrics = |changes: &[&str]| {
         let folder = tempfile::tempdir().unwrap();
         let recipe = tiny::recipe(changes);
-        tiny::run(folder.path(), &recipe, &mut tiny::executor(), Watch::default()).unwrap();
+        tiny::run(folder.path(), &recipe, tiny::executor(), Watch::default()).unwrap();
         let text = fs::read_to_string(folder.path().join("metrics.jsonl")).unwrap();
         let loss =
             |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["loss"].clone();
@@ -178,7 +178,7 @@ fn checkpoints_by_the_clock_change_nothing() {
 fn the_last_epochs_are_kept_where_the_recipe_wants_it() {
     let folder = tempfile::tempdir().unwrap();
     let recipe = tiny::recipe(&["checkpoint.keep=2"]);
-    tiny::run(folder.path(), &recipe, &mut tiny::executor(), Watch::default()).unwrap();
+    tiny::run(folder.path(), &recipe, tiny::executor(), Watch::default()).unwrap();
     let entries = fs::read_dir(folder.path().join("checkpoints")).unwrap();
     let mut names: Vec<_> =
         entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();

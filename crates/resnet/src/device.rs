@@ -1,0 +1,28 @@
+//! Where things are computed, and with what.
+
+use resnet_core::executor::Executor;
+use resnet_cpu::executor::{CpuExecutor, CpuOptions};
+use resnet_simd::Isa;
+
+/// A machine's processor: an instruction set and a number of threads.
+#[derive(Clone, Copy, Debug)]
+pub struct Device {
+    /// The instruction set; results depend on it.
+    pub isa: Isa,
+    /// Computing threads; results do not depend on them.
+    pub threads: usize,
+}
+
+impl Device {
+    /// The widest instruction set there is, and all threads that this process may use.
+    pub fn detect() -> Device {
+        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
+        Device { isa: Isa::detect(), threads }
+    }
+
+    /// A fresh executor, without state.
+    pub fn executor(&self) -> Box<dyn Executor> {
+        let (isa, threads) = (self.isa, self.threads);
+        Box::new(CpuExecutor::new(CpuOptions { isa, threads, checked: false }))
+    }
+}
