@@ -93,13 +93,10 @@ impl Checkpoints {
     /// # Errors
     /// What the system says.
     pub fn prepare(&self) -> Result<(), CheckpointError> {
-        for path in [&self.last, &self.best] {
-            let folder = path.parent().expect("both are files in a folder");
-            let io = |source| CheckpointError::Io { path: folder.into(), source };
-            std::fs::create_dir_all(folder).map_err(io)?;
-            atomic::remove_leftovers(path).map_err(io)?;
-        }
-        Ok(())
+        let folder = self.last.parent().expect("it is a file in a folder");
+        let io = |source| CheckpointError::Io { path: folder.into(), source };
+        std::fs::create_dir_all(folder).map_err(io)?;
+        atomic::remove_leftovers(folder).map_err(io)
     }
 }
 

@@ -62,9 +62,9 @@ impl Model {
     pub fn load(request: &ModelRequest) -> Result<Model, TrainError> {
         let file = weights::open(&request.weights)?;
         let mut notices: Vec<String> = file
-            .skipped
-            .iter()
-            .map(|skipped| format!("{}: passed over {skipped}", request.weights.display()))
+            .passed_over()
+            .map(|entries| format!("{}: passed over {entries}", request.weights.display()))
+            .into_iter()
             .collect();
         let ours = ModelFile::is_one(&file).then(|| ModelFile::from_tensors(file.clone()));
         let ours = ours.transpose()?.filter(|file| !file.meta.spec.is_null());

@@ -87,7 +87,7 @@ impl RunFolder {
             }
         }
         folder.checkpoints().prepare()?;
-        atomic::remove_leftovers(&origin).map_err(io_error(&origin))?;
+        atomic::remove_leftovers(path).map_err(io_error(path))?;
         if before != recipe {
             folder.write_recipe(&recipe)?;
         }

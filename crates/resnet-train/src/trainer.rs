@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use resnet_core::executor::Executor;
 use resnet_io::loader::{Batch, Batches};
-use resnet_io::weights::ModelMeta;
+use resnet_io::weights::{ModelMeta, atomic};
 
 use self::report::Reporter;
 use crate::checkpoint::{self, Best, Bits, Progress};
@@ -399,7 +399,7 @@ impl<'a> Trainer<'a> {
             return Ok(());
         }
         let copy = self.run.epoch(epoch);
-        std::fs::copy(self.run.checkpoints().last, &copy).map_err(crate::error::io_error(copy))?;
+        atomic::copy(&self.run.checkpoints().last, &copy).map_err(crate::error::io_error(copy))?;
         let old = self.run.epoch(epoch.saturating_sub(keep));
         match std::fs::remove_file(&old) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => {

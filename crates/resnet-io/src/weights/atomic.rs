@@ -30,22 +30,30 @@ pub fn write(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -
     sync_folder(path)
 }
 
-/// Removes what writes of this file that were killed have left beside it.
+/// Copies a file in place of what was at `to`, as [`write`] does.
+///
+/// # Errors
+/// What the system says. What was at `to` is then untouched.
+pub fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    let mut from = File::open(from)?;
+    write(to, |file| io::copy(&mut from, file).map(|_bytes| ()))
+}
+
+/// Removes from a folder what writes that were killed have left in it.
 ///
 /// Only for the owner of the folder: it would take away the file another process is just writing.
 ///
 /// # Errors
 /// What the system says; a folder that is not there is none.
-pub fn remove_leftovers(path: &Path) -> io::Result<()> {
-    let prefix = temporary_prefix(path)?;
-    let entries = match fs::read_dir(folder(path)) {
+pub fn remove_leftovers(folder: &Path) -> io::Result<()> {
+    let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(e) => return Err(e),
     };
     for entry in entries {
         let entry = entry?;
-        if entry.file_name().as_encoded_bytes().starts_with(prefix.as_encoded_bytes()) {
+        if is_temporary(entry.file_name().as_encoded_bytes()) {
             fs::remove_file(entry.path())?;
         }
     }
@@ -73,9 +81,7 @@ impl Temporary {
     fn create(path: &Path) -> io::Result<Temporary> {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let mut name = temporary_prefix(path)?;
-        name.push(format!("{}-{count}", std::process::id()));
-        let path = path.with_file_name(name);
+        let path = path.with_file_name(temporary_name(path, count)?);
         match fs::remove_file(&path) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
             _ => {}
@@ -93,13 +99,25 @@ impl Drop for Temporary {
     }
 }
 
-/// `.<name>.tmp-`
-fn temporary_prefix(path: &Path) -> io::Result<OsString> {
+/// What stands between a file's name and the numbers in its temporary name.
+const INFIX: &str = ".tmp-";
+
+/// `.<name>.tmp-<process>-<count>`
+fn temporary_name(path: &Path, count: u64) -> io::Result<OsString> {
     let name = path.file_name().ok_or(io::ErrorKind::InvalidFilename)?;
-    let mut prefix = OsString::from(".");
-    prefix.push(name);
-    prefix.push(".tmp-");
-    Ok(prefix)
+    let mut temporary = OsString::from(".");
+    temporary.push(name);
+    temporary.push(format!("{INFIX}{}-{count}", std::process::id()));
+    Ok(temporary)
+}
+
+/// Whether [`temporary_name`] made it.
+fn is_temporary(name: &[u8]) -> bool {
+    let numbers = name.iter().rev().take_while(|b| b.is_ascii_digit() || **b == b'-').count();
+    let (stem, numbers) = name.split_at(name.len() - numbers);
+    // The infix's own dash is among the numbers.
+    let infix = INFIX.trim_end_matches('-').as_bytes();
+    stem.starts_with(b".") && stem.ends_with(infix) && numbers.starts_with(b"-")
 }
 
 fn folder(path: &Path) -> &Path {

@@ -103,6 +103,18 @@ fn a_write_that_fails_leaves_the_old_file_and_nothing_else() {
 }
 
 #[test]
+fn a_copy_replaces_what_was_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let (from, to) = (folder.path().join("last"), folder.path().join("epoch-1"));
+    std::fs::write(&from, "new").unwrap();
+    std::fs::write(&to, "older").unwrap();
+    atomic::copy(&from, &to).unwrap();
+    assert_eq!(std::fs::read(&to).unwrap(), b"new");
+    assert!(atomic::copy(&folder.path().join("absent"), &to).is_err());
+    assert_eq!(listing(folder.path()), ["epoch-1", "last"]);
+}
+
+#[test]
 #[cfg(unix)]
 fn a_link_stays_and_only_files_are_replaced() {
     let folder = tempfile::tempdir().unwrap();
@@ -122,11 +134,13 @@ fn a_link_stays_and_only_files_are_replaced() {
 #[test]
 fn leftovers_of_killed_writes_are_removed_and_others_left() {
     let folder = tempfile::tempdir().unwrap();
-    for name in [".last.tmp-1-0", ".last.tmp-77-3", ".best.tmp-1-0", "last"] {
+    let others = [".hidden", ".last.tmp", "last", "last.tmp-1-0"];
+    for name in others.iter().chain(&[".last.tmp-1-0", ".last.tmp-77-3", ".best.tmp-1-0"]) {
         std::fs::write(folder.path().join(name), b"x").unwrap();
     }
-    atomic::remove_leftovers(&folder.path().join("last")).unwrap();
-    assert_eq!(listing(folder.path()), [".best.tmp-1-0", "last"]);
+    atomic::remove_leftovers(folder.path()).unwrap();
+    assert_eq!(listing(folder.path()), others);
+    atomic::remove_leftovers(&folder.path().join("absent")).unwrap();
 }
 
 #[test]
