@@ -45,6 +45,9 @@ pub fn available_threads() -> usize {
 /// A function of (thread, task), as the workers see it.
 type Task = dyn Fn(usize, usize) + Sync;
 
+/// The same before its lifetime is put aside.
+type BorrowedTask<'f> = dyn Fn(usize, usize) + Sync + 'f;
+
 /// What a job is: its function and the number of its tasks.
 #[derive(Clone, Copy)]
 struct Job {
@@ -147,12 +150,11 @@ impl ThreadPool {
         }
     }
 
-    fn fork_join<'f>(&self, tasks: usize, f: &'f (dyn Fn(usize, usize) + Sync + 'f)) {
+    fn fork_join<'f>(&self, tasks: usize, f: &'f BorrowedTask<'f>) {
         let _turn = lock(&self.calling);
-        let function: *const (dyn Fn(usize, usize) + Sync + 'f) = f;
         // SAFETY: only the lifetime of the pointee changes. `Joined` below waits for every worker
         // that may follow the pointer before this function returns or unwinds, so `f` outlives it.
-        let function = unsafe { std::mem::transmute::<_, *const Task>(function) };
+        let function = unsafe { std::mem::transmute::<*const BorrowedTask<'f>, *const Task>(f) };
         self.shared.open(Job { function, tasks });
         let joined = Joined(&self.shared);
         {

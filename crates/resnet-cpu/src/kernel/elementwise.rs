@@ -160,31 +160,6 @@ pub fn mul(isa: Isa, pool: &ThreadPool, a: Source<'_>, b: &[f32], y: &mut [f32])
     map_flat(isa, pool, y, Mul { a, b });
 }
 
-struct Scale<'a> {
-    x: Source<'a>,
-    factor: f32,
-}
-
-impl Map for Scale<'_> {
-    fn scalar(&self, old: f32, i: usize, _j: usize) -> f32 {
-        self.x.scalar(old, i) * self.factor
-    }
-
-    #[inline(always)]
-    fn lanes<S: Simd>(&self, s: S, old: S::F32, at: At) -> S::F32 {
-        s.mul(self.x.lanes(s, old, at), s.splat(self.factor))
-    }
-}
-
-/// `y = x * factor`.
-///
-/// # Panics
-/// If the lengths differ.
-pub fn scale(isa: Isa, pool: &ThreadPool, x: Source<'_>, factor: f32, y: &mut [f32]) {
-    x.assert_len(y.len());
-    map_flat(isa, pool, y, Scale { x, factor });
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -230,8 +205,6 @@ mod tests {
         relu_grad_equals_its_twin: |x, other| ReluGrad { dy: x, y: other }, relu_grad;
         sigmoid_grad_equals_its_twin: |x, other| SigmoidGrad { dy: x, y: other }, sigmoid_grad;
         mul_equals_its_twin: |x, other| Mul { a: x, b: other }, mul;
-        scale_equals_its_twin: |x, _other| Scale { x, factor: 0.3 },
-            |isa, pool, x, _, y| scale(isa, pool, x, 0.3, y);
     }
 
     #[test]

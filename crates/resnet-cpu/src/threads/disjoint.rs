@@ -40,10 +40,6 @@ impl<'a, T> DisjointMut<'a, T> {
     ///
     /// # Safety
     /// While the result lives, no other result that overlaps `range` may live, on any thread.
-    #[expect(
-        clippy::mut_from_ref,
-        reason = "that is the purpose: disjointness is the caller's word"
-    )]
     pub unsafe fn slice(&self, range: Range<usize>) -> &'a mut [T] {
         assert!(range.start <= range.end && range.end <= self.len, "part outside the whole");
         // SAFETY: the range lies inside the slice that `new` borrowed mutably for `'a`; the caller

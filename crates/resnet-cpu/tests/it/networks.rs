@@ -112,3 +112,29 @@ fn a_training_step_equals_the_reference() {
     check_training("resnet18-d", 32, 32);
     check_training("seresnet18", 32, 32);
 }
+
+/// Dropout and stochastic depth draw the bits that the reference draws.
+#[test]
+fn random_masks_equal_the_references() {
+    let mut spec = network("resnet20").unwrap();
+    (spec.dropout, spec.stochastic_depth, spec.classes) = (0.4, 0.5, 10);
+    let options = BuildOptions::imagenet(9, Mode::Training);
+    let loss = CrossEntropy { label_smoothing: 0.0, divisor: 9 };
+    let graph = gradient_graph(&spec, &options, Targets::Classes, loss).unwrap();
+    let (pixels, labels) = (oracle::pixels(9 * 32 * 32 * 3, 0), oracle::labels(9, 10, 0));
+    let run = |executor: &mut dyn Executor, step_number: u32| {
+        let step = compile(executor, &graph);
+        let (seed, number) = ([7, 9], [step_number]);
+        let random = [Input::U32(&seed), Input::U32(&number)];
+        let inputs = [Input::U8(&pixels), random[0], random[1], Input::U32(&labels)];
+        executor.run(step, &inputs).unwrap();
+        executor.output(step, "logits").unwrap()
+    };
+    for step_number in [0, 3] {
+        let expected = run(&mut ReferenceExecutor::<f64>::new(), step_number);
+        for isa in Isa::available() {
+            let far = distance(&run(&mut cpu(isa, 2), step_number), &expected);
+            assert!(far < 2e-5, "step {step_number} on {}: {far:e}", isa.name());
+        }
+    }
+}
