@@ -1,17 +1,21 @@
 //! Checkpoints: all that a run needs to go on to the bit, in model files of its folder.
 //!
-//! `checkpoints/last.safetensors` and `checkpoints/best.safetensors` are model files (design: parameters and
-//! statistics under torchvision's names, momentum under `optim/velocity/`); their `resnet.progress` is
-//! [`Progress`]. Random numbers need no state: they are functions of seed, epoch and step.
+//! `checkpoints/last.safetensors` and `checkpoints/best.safetensors` are model files (parameters
+//! and statistics under torchvision's names, momentum under `optim/velocity/`); their
+//! `resnet.progress` is [`Progress`]. Random numbers need no state: they are functions of seed,
+//! epoch and step.
 //!
-//! A run may be killed at any moment. What makes that safe is an order, which [`save`]'s callers keep:
+//! A run may be killed at any moment. What makes that safe is an order, which [`save`]'s callers
+//! keep:
 //!
-//! 1. metrics are appended and synced ([`sync_metrics`]), and their length is noted in [`Progress`];
+//! 1. metrics are appended and synced ([`sync_metrics`]), and their length is noted in
+//!    [`Progress`];
 //! 2. `best` is replaced if this is the best so far;
 //! 3. `last` is replaced.
 //!
-//! Killed before 3, the run goes on from the old `last`, whose length cuts the new metrics off ([`cut_back`]), and
-//! comes to the same `best` again. Each replacement is atomic, so neither file is ever half there.
+//! Killed before 3, the run goes on from the old `last`, whose length cuts the new metrics off
+//! ([`cut_back`]), and comes to the same `best` again. Each replacement is atomic, so neither file
+//! is ever half there.
 
 mod progress;
 
@@ -151,11 +155,12 @@ pub fn load(path: &Path) -> Result<Checkpoint, CheckpointError> {
     Ok(Checkpoint { progress, model })
 }
 
-/// Gives an executor the state of a checkpoint; its training and update graphs must have been compiled.
+/// Gives an executor the state of a checkpoint; its training and update graphs must have been
+/// compiled.
 ///
 /// # Errors
-/// A mismatch in either direction: state that the file has not, and state of the optimiser in the file that the
-/// executor has no place for (its momentum would be lost without a word).
+/// A mismatch in either direction: state that the file has not, and state of the optimiser in the
+/// file that the executor has no place for (its momentum would be lost without a word).
 pub fn restore(
     executor: &mut dyn Executor,
     checkpoint: &Checkpoint,

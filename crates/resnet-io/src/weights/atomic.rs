@@ -1,8 +1,8 @@
 //! Replacing a file so that at every moment either the old or the new one is there, whole.
 //!
-//! The order is: write to a temporary name in the same folder, sync the file, rename it over the old one, sync
-//! the folder. A crash before the rename leaves the old file (and the temporary one, which
-//! [`remove_leftovers`] clears); a crash after it leaves the new one.
+//! The order is: write to a temporary name in the same folder, sync the file, rename it over the
+//! old one, sync the folder. A crash before the rename leaves the old file (and the temporary one,
+//! which [`remove_leftovers`] clears); a crash after it leaves the new one.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -13,7 +13,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// How long a write may grow before it goes to the system.
 const BUFFER_BYTES: usize = 1 << 20;
 
-/// Writes a file by `fill`, in place of what was there. A link stays: what it points to is replaced.
+/// Writes a file by `fill`, in place of what was there. A link stays: what it points to is
+/// replaced.
 ///
 /// # Errors
 /// What `fill` or the system says. The old file is then untouched, and the temporary one is gone.
@@ -94,7 +95,8 @@ impl Temporary {
 
 impl Drop for Temporary {
     fn drop(&mut self) {
-        // After the rename there is nothing under this name. A failure to clean up must not hide the first error.
+        // After the rename there is nothing under this name. A failure to clean up must not hide
+        // the first error.
         let _ = fs::remove_file(&self.path);
     }
 }

@@ -89,7 +89,8 @@ pub enum WeightsError {
         /// Names the tensor and its storage.
         source: io::Error,
     },
-    /// Tensors that would take far more memory than the file has bytes (views that repeat a storage).
+    /// Tensors that would take far more memory than the file has bytes (views that repeat a
+    /// storage).
     #[error(
         "{}: tensors of {declared} bytes in a file of {file_bytes}: refused above {limit}", path.display()
     )]

@@ -1,9 +1,10 @@
 //! A file's bytes in memory, mapped where the system can.
 //!
-//! The only unsafe code of the weights: mapping itself. What the map cannot protect from: a file that another
-//! program *shortens in place* while it is mapped ends the process with SIGBUS when the lost pages are touched,
-//! and one that is overwritten in place changes under the reader. Our own writer never does either (it writes
-//! a new file and renames it over the old one, whose map stays whole); copy a file first if someone else might.
+//! The only unsafe code of the weights: mapping itself. What the map cannot protect from: a file
+//! that another program *shortens in place* while it is mapped ends the process with SIGBUS when
+//! the lost pages are touched, and one that is overwritten in place changes under the reader. Our
+//! own writer never does either (it writes a new file and renames it over the old one, whose map
+//! stays whole); copy a file first if someone else might.
 #![expect(unsafe_code, reason = "mapping a file is unsafe: see the module's doc")]
 
 use std::fs::File;
@@ -34,12 +35,14 @@ pub(super) fn map_file(path: &Path) -> Result<FileBytes, WeightsError> {
     if !meta.is_file() {
         return Err(WeightsError::NotAFile { path: path.into() });
     }
-    // SAFETY: the map is private and read-only, and is only handed out as `&[u8]` borrowed from its owner, so
-    // no reference outlives it. That nobody changes the file meanwhile cannot be proven from here; the module's
-    // doc says what happens then. No value's validity depends on the bytes: they are only read as numbers.
+    // SAFETY: the map is private and read-only, and is only handed out as `&[u8]` borrowed from its
+    // owner, so no reference outlives it. That nobody changes the file meanwhile cannot be proven
+    // from here; the module's doc says what happens then. No value's validity depends on the bytes:
+    // they are only read as numbers.
     let map = unsafe { memmap2::MmapOptions::new().map(&file) };
     match map {
-        // The length is the system's own at the time of mapping; a file that shrank since is caught here.
+        // The length is the system's own at the time of mapping; a file that shrank since is caught
+        // here.
         Ok(map) if map.len() as u64 == file.metadata().map_err(io)?.len() => {
             Ok(FileBytes::Mapped(map))
         }

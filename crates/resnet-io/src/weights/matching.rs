@@ -78,8 +78,9 @@ pub struct Mismatch {
 
 /// Finds each expected tensor in a file whose tensors carry our names.
 ///
-/// `num_batches_tracked`, and the optimiser's state and averages of a model file, are passed over. A weight that
-/// differs only in trailing extents of one is taken: timm's pre-activation networks classify by a 1x1 convolution.
+/// `num_batches_tracked`, and the optimiser's state and averages of a model file, are passed over.
+/// A weight that differs only in trailing extents of one is taken: timm's pre-activation networks
+/// classify by a 1x1 convolution.
 ///
 /// # Errors
 /// [`Mismatch`] when anything is missing, left over, or of another shape.

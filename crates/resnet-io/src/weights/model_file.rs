@@ -1,7 +1,9 @@
-//! Our model file: one safetensors file that says everything about a network, readable by anyone's library.
+//! Our model file: one safetensors file that says everything about a network, readable by anyone's
+//! library.
 //!
-//! Tensors carry torchvision's names; the optimiser's stand under `optim/`, averages under `ema/`. The string map
-//! `__metadata__` holds the keys below, each but the version and the checksum as JSON.
+//! Tensors carry torchvision's names; the optimiser's stand under `optim/`, averages under `ema/`.
+//! The string map `__metadata__` holds the keys below, each but the version and the checksum as
+//! JSON.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -33,7 +35,8 @@ pub(super) fn is_beside_weights(name: &str) -> bool {
     name.starts_with(OPTIM) || name.starts_with(EMA)
 }
 
-/// What a model file says besides its tensors. The values are JSON, so that this module need not know their types.
+/// What a model file says besides its tensors. The values are JSON, so that this module need not
+/// know their types.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ModelMeta {
     /// Version of the program that wrote it.
@@ -65,7 +68,8 @@ impl ModelFile {
         file.metadata.contains_key(VERSION)
     }
 
-    /// Takes a file of tensors for a model file. The checksum is not verified: see [`ModelFile::verify`].
+    /// Takes a file of tensors for a model file. The checksum is not verified: see
+    /// [`ModelFile::verify`].
     ///
     /// # Errors
     /// A metadata entry that is missing or no JSON.
@@ -89,7 +93,8 @@ impl ModelFile {
         ModelFile::from_tensors(super::open_raw(path)?)
     }
 
-    /// Compares the tensor bytes with the checksum; reads the whole file. For resuming and `info --verify`.
+    /// Compares the tensor bytes with the checksum; reads the whole file. For resuming and
+    /// `info --verify`.
     ///
     /// # Errors
     /// [`WeightsError::Checksum`] when they differ.

@@ -1,7 +1,8 @@
 //! Whose names a file uses, and what we call the same tensors: torchvision's names, everywhere.
 //!
-//! Three things stand between: dictionaries around the weights (`state_dict`, `model`), prefixes that training
-//! wrappers leave (`module.`), and other projects' spellings. [`SPELLINGS`] is the only place that knows the last.
+//! Three things stand between: dictionaries around the weights (`state_dict`, `model`), prefixes
+//! that training wrappers leave (`module.`), and other projects' spellings. [`SPELLINGS`] is the
+//! only place that knows the last.
 
 use std::collections::HashMap;
 
@@ -9,12 +10,12 @@ use super::error::WeightsError;
 use super::model_file;
 use super::tensor_file::{Skipped, Tensor, TensorFile};
 
-/// Keys under which checkpoints keep the weights, the most specific first. What is beside such a key (optimiser
-/// state, averages) is set aside.
+/// Keys under which checkpoints keep the weights, the most specific first. What is beside such a
+/// key (optimiser state, averages) is set aside.
 const WRAPPERS: [&str; 4] = ["state_dict.", "model_state_dict.", "model.", "net."];
 
-/// Prefixes of every name that say how a network was trained or wrapped: `DataParallel`, `torch.compile`,
-/// and Hugging Face's classifier around its backbone.
+/// Prefixes of every name that say how a network was trained or wrapped: `DataParallel`,
+/// `torch.compile`, and Hugging Face's classifier around its backbone.
 const PREFIXES: [&str; 3] = ["module.", "_orig_mod.", "resnet."];
 
 /// A name of another project, and ours.

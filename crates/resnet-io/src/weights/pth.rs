@@ -1,9 +1,10 @@
-//! PyTorch's own files (`.pth`, `.pt`, `.th`): zip, legacy and tar, without executing anything in them.
+//! PyTorch's own files (`.pth`, `.pt`, `.th`): zip, legacy and tar, without executing anything in
+//! them.
 //!
-//! A pickle is a program. `pytorch-reader` interprets only what builds dictionaries, lists, numbers, text and
-//! tensors; a call of anything else is kept as a name and never made. This module is the only one that knows
-//! that library. What it adds: entries that are not tensors are listed, a bound on the memory that all tensors
-//! together take, and our errors.
+//! A pickle is a program. `pytorch-reader` interprets only what builds dictionaries, lists,
+//! numbers, text and tensors; a call of anything else is kept as a name and never made. This module
+//! is the only one that knows that library. What it adds: entries that are not tensors are listed,
+//! a bound on the memory that all tensors together take, and our errors.
 
 use std::io;
 use std::path::Path;
@@ -13,8 +14,9 @@ use pytorch_reader::{DType as TheirDType, PickleError, PickleValue, PytorchError
 use super::error::WeightsError;
 use super::tensor_file::{DType, Format, Skipped, Tensor, TensorFile};
 
-/// How many times its size a file's tensors may take in memory. PyTorch stores tensors uncompressed, so more
-/// than once comes only from several names for one storage, or from views that repeat a storage (`expand`).
+/// How many times its size a file's tensors may take in memory. PyTorch stores tensors
+/// uncompressed, so more than once comes only from several names for one storage, or from views
+/// that repeat a storage (`expand`).
 const MAX_EXPANSION: u64 = 4;
 /// Expansion is no danger below this many bytes.
 const ALWAYS_FINE_BYTES: u64 = 64 << 20;
@@ -69,11 +71,12 @@ fn check_total(path: &Path, file_bytes: u64, reader: &PytorchReader) -> Result<(
     Err(WeightsError::TooLarge { path: path.into(), declared, file_bytes, limit })
 }
 
-/// An attribute of PyTorch's state dicts (a version a module), which the reader hands out like an entry.
+/// An attribute of PyTorch's state dicts (a version a module), which the reader hands out like an
+/// entry.
 const VERSIONS: &str = "_metadata";
 
-/// All leaves that are not tensors, by name. The library hands out either the tensors or the rest, so the pickle
-/// is parsed a second time; the tensors' bytes are not touched by that.
+/// All leaves that are not tensors, by name. The library hands out either the tensors or the rest,
+/// so the pickle is parsed a second time; the tensors' bytes are not touched by that.
 fn skipped_entries(path: &Path) -> Result<Vec<Skipped>, pytorch_reader::PytorchError> {
     let root = PytorchReader::read_pickle_data(path, None)?;
     let mut skipped = Vec::new();

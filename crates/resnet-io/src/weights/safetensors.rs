@@ -1,7 +1,7 @@
 //! safetensors: reading from a memory map, writing atomically with the same bytes every time.
 //!
-//! The library's own writer keeps the metadata in a hash map, so its files differ from run to run, and does not
-//! sync; ours writes the same format with sorted metadata through [`atomic::write`].
+//! The library's own writer keeps the metadata in a hash map, so its files differ from run to run,
+//! and does not sync; ours writes the same format with sorted metadata through [`atomic::write`].
 //! Format: <https://huggingface.co/docs/safetensors/index#format>.
 
 use std::collections::BTreeMap;
@@ -38,7 +38,8 @@ pub(super) fn read(path: &Path, file: FileBytes) -> Result<TensorFile, WeightsEr
     }
     let data_start = LENGTH_BYTES + header_bytes as usize;
     let header = bytes.get(LENGTH_BYTES..data_start).ok_or_else(|| wrong_length(data_start))?;
-    // Parsing checks what each tensor claims: shape times type is its range, and the ranges join up.
+    // Parsing checks what each tensor claims: shape times type is its range, and the ranges join
+    // up.
     let header: Metadata = serde_json::from_slice(header)
         .map_err(|source| WeightsError::SafetensorsHeader { path: path.into(), source })?;
     let expected = data_start.saturating_add(header.data_len());
@@ -96,13 +97,15 @@ impl<'a> From<&'a Tensor> for TensorRef<'a> {
     }
 }
 
-/// Writes a safetensors file that PyTorch's and anyone's library reads; equal input gives equal bytes.
+/// Writes a safetensors file that PyTorch's and anyone's library reads; equal input gives equal
+/// bytes.
 ///
 /// Tensors keep their order but for larger element types coming first, which keeps each aligned.
 /// The old file stays whole until the new one is safely on disk (see [`atomic::write`]).
 ///
 /// # Errors
-/// [`WeightsError::Write`] when the system refuses (full disk, no permission); two tensors of one name.
+/// [`WeightsError::Write`] when the system refuses (full disk, no permission); two tensors of one
+/// name.
 pub fn write_safetensors(
     path: &Path,
     metadata: &BTreeMap<String, String>,
@@ -175,7 +178,8 @@ impl Serialize for Header<'_> {
     }
 }
 
-/// None for types that no weights we know of come in (complex, and those under a byte or of 8-bit floats).
+/// None for types that no weights we know of come in (complex, and those under a byte or of 8-bit
+/// floats).
 fn our_dtype(dtype: Dtype) -> Option<DType> {
     Some(match dtype {
         Dtype::F64 => DType::F64,

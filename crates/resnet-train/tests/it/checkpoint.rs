@@ -206,7 +206,8 @@ fn numbers_survive_to_the_bit() {
 /// Set in the process that [`a_full_disk_leaves_the_old_checkpoint`] starts: where it is to write.
 const CHILD: &str = "RESNET_TEST_FULL_DISK";
 
-/// A file size limit stands for the full disk. It holds for a whole process, so this test runs itself in another.
+/// A file size limit stands for the full disk. It holds for a whole process, so this test runs
+/// itself in another.
 #[test]
 #[cfg(unix)]
 fn a_full_disk_leaves_the_old_checkpoint() {
@@ -222,7 +223,8 @@ fn a_full_disk_leaves_the_old_checkpoint() {
     save(&checkpoints.last, &meta(), &progress(), &Run::new().executor).unwrap();
     let before = fs::read(&checkpoints.last).unwrap();
 
-    // Blocks of 512 or 1,024 bytes, by shell; the checkpoint has 600 KB. Ignored, the signal becomes an error.
+    // Blocks of 512 or 1,024 bytes, by shell; the checkpoint has 600 KB. Ignored, the signal
+    // becomes an error.
     let status = Command::new("sh")
         .args(["-c", "trap '' XFSZ; ulimit -f 64; exec \"$0\" --exact \"$1\""])
         .arg(std::env::current_exe().unwrap())
