@@ -84,7 +84,7 @@ fn layers() -> Vec<(String, ConvShape)> {
 }
 
 fn measure(name: &str, shape: &ConvShape, isa: Isa, pool: &ThreadPool, peak: f64) {
-    let plan = ConvPlan::new(shape, isa).expect("a shape that the kernels do");
+    let plan = ConvPlan::new(shape, isa, None).expect("a shape that the kernels do");
     let filled = |len| {
         let mut v = AlignedVec::<f32>::zeroed(len);
         v.iter_mut().enumerate().for_each(|(i, v)| *v = (i % 13) as f32 - 6.0);
@@ -108,7 +108,7 @@ fn measure(name: &str, shape: &ConvShape, isa: Isa, pool: &ThreadPool, peak: f64
         conv_forward(&plan, pool, &x, &w, Epilogue::default(), &mut y, &mut scratch);
     });
     let input = best_seconds(|| {
-        conv_input_gradient(&plan, pool, &dy, &wt, GradientEpilogue::default(), &mut dx);
+        conv_input_gradient(&plan, pool, &dy, &wt, GradientEpilogue::default(), &mut dx, &mut []);
     });
     let weight = best_seconds(|| {
         conv_weight_gradient(&plan, pool, &x, &dy, &mut w, &mut scratch);

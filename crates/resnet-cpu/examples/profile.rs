@@ -19,7 +19,7 @@ fn main() {
     let spec = network(model).expect("model");
     let isa =
         std::env::var("RESNET_ISA").map_or(Isa::detect(), |isa| Isa::parse(&isa).expect("isa"));
-    let mut executor = CpuExecutor::new(CpuOptions { isa, threads, checked: false });
+    let mut executor = CpuExecutor::new(CpuOptions { isa, threads, exact: false, checked: false });
     let graph = if mode == "train" {
         let options = BuildOptions::imagenet(batch, Mode::Training);
         let loss = CrossEntropy { label_smoothing: 0.0, divisor: batch };

@@ -14,9 +14,10 @@ use resnet_core::op::{DType, Op};
 use resnet_core::pass::fold_bn::{Fold, fold_batch_norm};
 use resnet_simd::{AlignedVec, Isa};
 
-use self::derived::Derived;
+use self::derived::{Derived, is_derived};
 use self::memory::{Access, Memory, StatePlace};
 use self::state::StateStore;
+use crate::plan::choose::Purpose;
 use crate::plan::{Layout, Plan, Slot, lower};
 use crate::threads::ThreadPool;
 
@@ -27,6 +28,8 @@ pub struct CpuOptions {
     pub isa: Isa,
     /// Computing threads, the calling one included.
     pub threads: usize,
+    /// Leaves Winograd's tiles out: direct convolution everywhere.
+    pub exact: bool,
     /// Fills every buffer with NaN before it is written and after it was last read, and panics if a
     /// NaN reaches an output: a test that no step reads what was not written.
     pub checked: bool,
@@ -108,7 +111,7 @@ impl CpuExecutor {
     ) -> Result<(), ExecutorError> {
         let compiled = self.compiled[step.0].as_mut().expect("the step was released");
         Self::check_inputs(&compiled.plan, inputs)?;
-        compiled.derived.refresh(&mut self.states)?;
+        let prepare = compiled.derived.refresh(&mut self.states)?;
         let Compiled { plan, states, outputs, places, handed, .. } = compiled;
         places.clear();
         places.extend(states.iter().map(|&i| self.states.place(i)));
@@ -116,6 +119,9 @@ impl CpuExecutor {
         // its tensors are allocations of their own, and `bind` gives each name one tensor.
         let mut memory = unsafe { Memory::new(plan, &mut self.arena, places, inputs, handed) };
         let machine = run::Machine { isa: self.options.isa, pool: &self.pool };
+        for step in plan.preparation.iter().filter(|_| prepare) {
+            run::work(machine, &step.work, &memory.step());
+        }
         for (i, step) in plan.steps.iter().enumerate() {
             if self.options.checked {
                 memory.poison(i);
@@ -167,11 +173,18 @@ impl CpuExecutor {
 impl Executor for CpuExecutor {
     fn compile(&mut self, graph: &Graph) -> Result<StepId, ExecutorError> {
         graph.verify()?;
+        let purpose = if self.options.exact {
+            Purpose::Exact
+        } else if trains(graph) {
+            Purpose::Training
+        } else {
+            Purpose::Inference
+        };
         let (graph, folds) = fold(graph)?;
-        let plan = lower::lower(&graph, self.options.isa, self.options.threads)?;
+        let plan = lower::lower(&graph, self.options.isa, self.options.threads, purpose)?;
         let states = plan.states.iter().map(|state| self.states.bind(state));
         let states = states.collect::<Result<Vec<usize>, ExecutorError>>()?;
-        let derived = Derived::new(folds, &mut self.states)?;
+        let derived = Derived::new(folds, &plan, &mut self.states)?;
         if 4 * self.arena.len() < plan.arena_bytes {
             self.arena = AlignedVec::zeroed(plan.arena_bytes.div_ceil(4));
         }
@@ -206,15 +219,19 @@ impl Executor for CpuExecutor {
     }
 
     fn states(&self) -> Vec<(String, Vec<usize>)> {
-        let own = self.states.list().filter(|(name, ..)| !name.starts_with("folded/"));
+        let own = self.states.list().filter(|(name, ..)| !is_derived(name));
         own.map(|(name, _, shape)| (name.into(), shape.to_vec())).collect()
     }
 }
 
 /// An evaluation graph gets its batch norms folded; one with gradients needs what is between.
 fn fold(graph: &Graph) -> Result<(Graph, Vec<Fold>), ExecutorError> {
-    if graph.nodes.iter().any(|node| matches!(node.op, Op::CrossEntropyGrad(_))) {
+    if trains(graph) {
         return Ok((graph.clone(), Vec::new()));
     }
     Ok(fold_batch_norm(graph)?)
+}
+
+fn trains(graph: &Graph) -> bool {
+    graph.nodes.iter().any(|node| matches!(node.op, Op::CrossEntropyGrad(_)))
 }

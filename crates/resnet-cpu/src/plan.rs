@@ -4,6 +4,7 @@
 //! its lifetime (`arena`). What it decides depends on the graph and the ISA alone, never on threads.
 
 pub(crate) mod arena;
+pub(crate) mod choose;
 pub(crate) mod fuse;
 pub(crate) mod lower;
 mod table;
@@ -138,6 +139,13 @@ pub enum Work {
         w: Slot,
         y: Slot,
     },
+    /// Winograd's transform of weights, of the forward pass or of the input gradient.
+    TransformWeights {
+        plan: Box<ConvPlan>,
+        gradient: bool,
+        w: Slot,
+        u: Slot,
+    },
     /// Convolution with its epilogue.
     Conv {
         plan: Box<ConvPlan>,
@@ -159,6 +167,7 @@ pub enum Work {
         mask: Option<Slot>,
         sums: Option<GradSums>,
         dx: Slot,
+        scratch: Option<Slot>,
     },
     /// Weight gradient.
     ConvWeightGrad {
@@ -397,6 +406,8 @@ pub type Dims = [usize; 4];
 /// A graph made ready to run.
 #[derive(Clone, Debug)]
 pub struct Plan {
+    /// Steps that make state from other state: to be run first, and when that has changed.
+    pub preparation: Vec<Step>,
     /// Steps in order.
     pub steps: Vec<Step>,
     /// Buffers of the arena.
@@ -422,6 +433,7 @@ impl Work {
             | Work::Pack { x, y, .. }
             | Work::Unpack { x, y, .. }
             | Work::Transpose { w: x, y, .. }
+            | Work::TransformWeights { w: x, u: y, .. }
             | Work::Relu { x, y }
             | Work::Sigmoid { x, y }
             | Work::AvgPool { x, y, .. }
@@ -436,9 +448,9 @@ impl Work {
                 all(&[*x, *w], &[*bias, *add, statistics.map(|s| s.pivot)]),
                 all(&[*y], &[statistics.map(|s| s.partials), *scratch]),
             ),
-            Work::ConvInputGrad { dy, w, add, mask, sums, dx, .. } => (
+            Work::ConvInputGrad { dy, w, add, mask, sums, dx, scratch, .. } => (
                 all(&[*dy, *w], &[*add, *mask, sums.map(|s| s.z), sums.map(|s| s.mean)]),
-                all(&[*dx], &[sums.map(|s| s.partials)]),
+                all(&[*dx], &[sums.map(|s| s.partials), *scratch]),
             ),
             Work::ConvWeightGrad { x, dy, dw, scratch, .. } => {
                 (vec![*x, *dy], all(&[*dw], &[*scratch]))

@@ -1,9 +1,16 @@
-//! State that follows from other state: folded weights, made anew when their sources have changed.
+//! State that follows from other state, made anew when its sources have changed: folded weights, and
+//! what a plan's preparation makes of them.
 
 use resnet_core::executor::ExecutorError;
 use resnet_core::pass::fold_bn::Fold;
 
 use super::state::StateStore;
+use crate::plan::Plan;
+
+/// Whether state of this name follows from other state.
+pub(super) fn is_derived(name: &str) -> bool {
+    name.starts_with("folded/") || name.starts_with("winograd/")
+}
 
 /// The folds of a compiled graph and what they were last made from.
 #[derive(Default)]
@@ -17,8 +24,17 @@ pub(super) struct Derived {
 
 impl Derived {
     /// Takes the folds of a graph whose folded state is bound; creates the state that they read.
-    pub(super) fn new(folds: Vec<Fold>, states: &mut StateStore) -> Result<Derived, ExecutorError> {
+    pub(super) fn new(
+        folds: Vec<Fold>,
+        plan: &Plan,
+        states: &mut StateStore,
+    ) -> Result<Derived, ExecutorError> {
         let mut sources = Vec::new();
+        if !plan.preparation.is_empty() {
+            for state in plan.states.iter().filter(|state| !is_derived(&state.name)) {
+                sources.push(states.bind(state)?);
+            }
+        }
         for fold in &folds {
             sources.push(states.bind_source(&fold.weight, &fold.folded_weight)?);
             for name in &fold.norm {
@@ -28,11 +44,11 @@ impl Derived {
         Ok(Derived { folds, sources, made_from: None })
     }
 
-    /// Makes the folded state anew if a source has changed since.
-    pub(super) fn refresh(&mut self, states: &mut StateStore) -> Result<(), ExecutorError> {
+    /// Makes the folded state anew if a source has changed since; tells whether one has.
+    pub(super) fn refresh(&mut self, states: &mut StateStore) -> Result<bool, ExecutorError> {
         let newest = Some(states.newest(&self.sources));
-        if self.folds.is_empty() || self.made_from == newest {
-            return Ok(());
+        if self.made_from == newest {
+            return Ok(false);
         }
         for fold in &self.folds {
             let [gamma, beta, mean, var] = &fold.norm;
@@ -53,6 +69,6 @@ impl Derived {
             states.replace(&fold.folded_bias, &bias)?;
         }
         self.made_from = newest;
-        Ok(())
+        Ok(true)
     }
 }

@@ -43,6 +43,14 @@ pub(super) fn work(machine: Machine<'_>, work: &Work, at: &Operands<'_>) {
         Work::Pack { layout, x, y } => layout.pack(at.read(*x), at.write(*y)),
         Work::Unpack { layout, x, y } => layout.unpack(at.read(*x), at.write(*y)),
         Work::Transpose { layout, w, y } => layout.transpose(pool, at.read(*w), at.write(*y)),
+        Work::TransformWeights { plan, gradient, w, u } => {
+            let (w, u) = (at.read(*w), at.write(*u));
+            if *gradient {
+                plan.transform_gradient(pool, w, u);
+            } else {
+                plan.transform_forward(pool, w, u);
+            }
+        }
         Work::Conv { plan, x, w, bias, add, relu, statistics, y, scratch } => {
             let statistics = statistics
                 .map(|s| Statistics { pivot: at.read(s.pivot), partials: at.write(s.partials) });
@@ -51,7 +59,7 @@ pub(super) fn work(machine: Machine<'_>, work: &Work, at: &Operands<'_>) {
             let scratch = at.write_if(*scratch);
             conv_forward(plan, pool, at.read(*x), at.read(*w), epilogue, at.write(*y), scratch);
         }
-        Work::ConvInputGrad { plan, dy, w, add, mask, sums, dx } => {
+        Work::ConvInputGrad { plan, dy, w, add, mask, sums, dx, scratch } => {
             let sums = sums.map(|s| GradientSums {
                 z: at.read(s.z),
                 mean: at.read(s.mean),
@@ -59,7 +67,8 @@ pub(super) fn work(machine: Machine<'_>, work: &Work, at: &Operands<'_>) {
             });
             let [add, mask] = [add, mask].map(|slot| slot.map(|slot| at.read(slot)));
             let epilogue = GradientEpilogue { add, mask, sums };
-            conv_input_gradient(plan, pool, at.read(*dy), at.read(*w), epilogue, at.write(*dx));
+            let (dy, w, scratch) = (at.read(*dy), at.read(*w), at.write_if(*scratch));
+            conv_input_gradient(plan, pool, dy, w, epilogue, at.write(*dx), scratch);
         }
         Work::ConvWeightGrad { plan, x, dy, dw, scratch } => {
             let scratch = at.write_if(*scratch);

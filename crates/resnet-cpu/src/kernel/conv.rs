@@ -28,6 +28,7 @@ mod shape;
 mod statistics;
 mod tile;
 mod weight_gradient;
+mod winograd;
 
 pub use epilogue::{Epilogue, GradientEpilogue, GradientSums, Statistics};
 pub use layout::PackedLayout;
@@ -37,3 +38,4 @@ pub use scalar::{conv_forward_scalar, conv_input_gradient_scalar, conv_weight_gr
 pub use shape::ConvShape;
 pub use statistics::{bias_gradient, combine_statistics};
 pub use weight_gradient::conv_weight_gradient;
+pub use winograd::Tiles;

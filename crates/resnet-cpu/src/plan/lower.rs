@@ -5,6 +5,7 @@ use resnet_core::op::{Conv2d, Op, Pool2d};
 use resnet_core::{cost, executor::ExecutorError};
 use resnet_simd::Isa;
 
+use super::choose::{Purpose, winograd_tiles};
 use super::fuse::{self, Fusion, Group};
 use super::{
     Buffer, Dims, GradSums, Layout, Plan, Residual, Slot, StateUse, Statistics, Step, Work,
@@ -18,8 +19,14 @@ use crate::kernel::window::Windows;
 const CHUNK_ROWS: usize = 168;
 
 /// Plans a verified graph. The number of threads decides the size of scratch, nothing else.
-pub(crate) fn lower(graph: &Graph, isa: Isa, threads: usize) -> Result<Plan, ExecutorError> {
+pub(crate) fn lower(
+    graph: &Graph,
+    isa: Isa,
+    threads: usize,
+    purpose: Purpose,
+) -> Result<Plan, ExecutorError> {
     let mut lowering = Lowering::new(graph, isa, threads);
+    lowering.purpose = purpose;
     lowering.find_layouts()?;
     lowering.find_aliases();
     for i in 0..graph.nodes.len() {
@@ -39,6 +46,7 @@ pub(super) struct Lowering<'a> {
     pub(super) graph: &'a Graph,
     isa: Isa,
     threads: usize,
+    purpose: Purpose,
     fusion: Fusion,
     uses: Vec<u32>,
     slots: Vec<Option<Slot>>,
@@ -49,6 +57,7 @@ pub(super) struct Lowering<'a> {
     /// Partial sums that the producer of a tensor made.
     partials: Vec<Option<Slot>>,
     sizes: Vec<usize>,
+    preparation: Vec<Step>,
     steps: Vec<Step>,
     states: Vec<StateUse>,
     name: String,
@@ -62,6 +71,7 @@ impl<'a> Lowering<'a> {
             graph,
             isa,
             threads,
+            purpose: Purpose::Exact,
             fusion: fuse::fuse(graph),
             uses: graph.uses(),
             slots: vec![None; tensors],
@@ -70,6 +80,7 @@ impl<'a> Lowering<'a> {
             norms: vec![None; graph.nodes.len()],
             partials: vec![None; tensors],
             sizes: Vec::new(),
+            preparation: Vec::new(),
             steps: Vec::new(),
             states: Vec::new(),
             name: String::new(),
@@ -274,10 +285,13 @@ impl<'a> Lowering<'a> {
             }
             _ => ConvShape::linear(shape(input)[0], shape(weight)[1], shape(weight)[0]),
         };
-        ConvPlan::new(&shape, self.isa).map(Box::new).map_err(|why| ExecutorError::Unsupported {
-            node: node.name.clone(),
-            op: node.op.name(),
-            why: why.to_string(),
+        let tiles = winograd_tiles(&shape, self.isa, self.purpose);
+        ConvPlan::new(&shape, self.isa, tiles).map(Box::new).map_err(|why| {
+            ExecutorError::Unsupported {
+                node: node.name.clone(),
+                op: node.op.name(),
+                why: why.to_string(),
+            }
         })
     }
 
@@ -323,7 +337,8 @@ impl<'a> Lowering<'a> {
         let plan = self.conv_plan(node)?;
         self.name.clone_from(&node.name);
         self.macs = 0;
-        let (x, w) = (self.slot(node.inputs[0]), self.packed(node.inputs[1], &plan));
+        let (x, packed) = (self.slot(node.inputs[0]), self.packed(node.inputs[1], &plan));
+        let w = self.forward_weights(node.inputs[1], packed, &plan);
         self.macs = cost::macs(self.graph, node);
         let bias = node.inputs.get(2).map(|&bias| self.slot(bias));
         let add = add.map(|add| self.slot(add));
@@ -337,6 +352,37 @@ impl<'a> Lowering<'a> {
         let scratch = self.scratch(plan.forward_scratch_len(self.threads));
         self.push(Work::Conv { plan, x, w, bias, add, relu, statistics, y, scratch });
         Ok(())
+    }
+
+    /// Weights as the forward pass takes them. In inference, transformed ones are state of their
+    /// own, made when the weights have changed.
+    fn forward_weights(&mut self, tensor: TensorId, packed: Slot, plan: &ConvPlan) -> Slot {
+        if !plan.transforms_forward() {
+            return packed;
+        }
+        let (plan, gradient, w) = (Box::new(plan.clone()), false, packed);
+        let len = plan.forward_weights_len();
+        let Slot::State(of) = packed else {
+            let u = self.floats(len);
+            self.push(Work::TransformWeights { plan, gradient, w, u });
+            return u;
+        };
+        if self.purpose == Purpose::Training {
+            let u = self.floats(len);
+            self.push(Work::TransformWeights { plan, gradient, w, u });
+            return u;
+        }
+        let u = Slot::State(self.states.len() as u32);
+        self.states.push(StateUse {
+            name: format!("winograd/{}", self.graph.get(tensor).name),
+            role: self.states[of as usize].role,
+            shape: vec![len],
+            layout: Some(Layout::Plain),
+            written: false,
+        });
+        let work = Work::TransformWeights { plan, gradient, w, u };
+        self.preparation.push(Step { name: self.name.clone(), work, macs: 0 });
+        u
     }
 
     /// The steps at a batch norm's own place: statistics if nobody made them, and coefficients.
@@ -426,12 +472,20 @@ impl<'a> Lowering<'a> {
         let (dy, w) = (self.slot(node.inputs[0]), self.packed(node.inputs[1], &plan));
         let transposed = self.floats(plan.transposed_layout().len());
         self.push(Work::Transpose { layout: *plan.layout(), w, y: transposed });
+        let mut w = transposed;
+        if plan.transforms_gradient() {
+            let u = self.floats(plan.gradient_weights_len());
+            let plan = plan.clone();
+            self.push(Work::TransformWeights { plan, gradient: true, w, u });
+            w = u;
+        }
         self.macs = cost::macs(self.graph, node);
         let [add, mask] = [add, mask].map(|tensor| tensor.map(|tensor| self.slot(tensor)));
         let sums = self.fusion.sums_of[out.0 as usize]
             .map(|norm| self.grad_sums(norm, out, plan.gradient_chunks() * 2 * plan.shape().cin));
         let dx = self.out(out);
-        self.push(Work::ConvInputGrad { plan, dy, w: transposed, add, mask, sums, dx });
+        let scratch = self.scratch(plan.gradient_scratch_len(self.threads));
+        self.push(Work::ConvInputGrad { plan, dy, w, add, mask, sums, dx, scratch });
         Ok(())
     }
 
@@ -743,6 +797,7 @@ impl<'a> Lowering<'a> {
         });
         Plan {
             inputs: inputs.collect(),
+            preparation: self.preparation,
             steps: self.steps,
             buffers,
             arena_bytes: layout.bytes,

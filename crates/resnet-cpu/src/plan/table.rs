@@ -87,6 +87,7 @@ impl Work {
             Work::Pack { .. } => "pack",
             Work::Unpack { .. } => "unpack",
             Work::Transpose { .. } => "transpose",
+            Work::TransformWeights { .. } => "transform",
             Work::Conv { .. } => "conv",
             Work::ConvInputGrad { .. } => "conv dx",
             Work::ConvWeightGrad { .. } => "conv dw",
@@ -133,13 +134,15 @@ impl Work {
             present.collect::<Vec<_>>().join(" + ")
         };
         match self {
-            Work::Conv { bias, add, relu, statistics, .. } => list(&[
+            Work::Conv { plan, bias, add, relu, statistics, .. } => list(&[
+                (plan.transforms_forward(), "winograd"),
                 (bias.is_some(), "bias"),
                 (add.is_some(), "add"),
                 (*relu, "relu"),
                 (statistics.is_some(), "statistics"),
             ]),
-            Work::ConvInputGrad { add, mask, sums, .. } => list(&[
+            Work::ConvInputGrad { plan, add, mask, sums, .. } => list(&[
+                (plan.transforms_gradient(), "winograd"),
                 (add.is_some(), "add"),
                 (mask.is_some(), "mask"),
                 (sums.is_some(), "bn sums"),

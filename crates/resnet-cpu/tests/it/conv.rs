@@ -75,7 +75,7 @@ impl Case {
 fn check(shape: ConvShape) {
     let case = Case::new(shape);
     for isa in Isa::available() {
-        let plan = ConvPlan::new(&shape, isa).unwrap();
+        let plan = ConvPlan::new(&shape, isa, None).unwrap();
         let pool = ThreadPool::new(2);
         let mut packed = AlignedVec::zeroed(plan.layout().len());
         plan.layout().pack(&case.w, &mut packed);
@@ -156,7 +156,7 @@ fn check_input_gradient(case: &Case, plan: &ConvPlan, pool: &ThreadPool, packed:
     let bound = conv_input_gradient_scalar(shape, &absolute(&case.dy), &absolute(&case.w));
     let bound = scaled(bound, shape.kh * shape.kw * shape.cout / shape.groups);
     let dx = guarded(shape.input_len(), |dx| {
-        conv_input_gradient(plan, pool, &case.dy, &transposed, GradientEpilogue::default(), dx);
+        conv_input_gradient(plan, pool, &case.dy, &transposed, GradientEpilogue::default(), dx, &mut []);
     });
     assert_close("dx", shape, &dx, &want, &bound);
 
@@ -169,7 +169,7 @@ fn check_input_gradient(case: &Case, plan: &ConvPlan, pool: &ThreadPool, packed:
             mask: Some(&mask),
             sums: Some(GradientSums { z: &z, mean: &mean, partials: &mut partials }),
         };
-        conv_input_gradient(plan, pool, &case.dy, &transposed, epilogue, dx);
+        conv_input_gradient(plan, pool, &case.dy, &transposed, epilogue, dx, &mut []);
     });
     for (i, &fused) in fused.iter().enumerate() {
         let want = if mask[i] > 0.0 { dx[i] + add[i] } else { 0.0 };
@@ -276,7 +276,7 @@ fn several_blocks_and_chunks_are_reduced() {
 fn the_number_of_threads_does_not_change_a_bit() {
     let case = Case::new(ConvShape::new((3, 28, 30, 16), 40, 3, 1, 1));
     let run = |isa: Isa, threads: usize| {
-        let (plan, pool) = (ConvPlan::new(&case.shape, isa).unwrap(), ThreadPool::new(threads));
+        let (plan, pool) = (ConvPlan::new(&case.shape, isa, None).unwrap(), ThreadPool::new(threads));
         let mut packed = vec![0.0; plan.layout().len()];
         plan.layout().pack(&case.w, &mut packed);
         let pivot = vec![0.1; case.shape.cout];
@@ -302,7 +302,7 @@ fn an_image_alone_and_in_a_batch_gives_the_same_bits() {
         let batch = ConvShape::new((5, size, size, cin), cout, kernel, stride, pad);
         let case = Case::new(batch);
         let forward = |shape: ConvShape, x: &[f32], isa: Isa| {
-            let (plan, pool) = (ConvPlan::new(&shape, isa).unwrap(), ThreadPool::new(2));
+            let (plan, pool) = (ConvPlan::new(&shape, isa, None).unwrap(), ThreadPool::new(2));
             let mut packed = vec![0.0; plan.layout().len()];
             plan.layout().pack(&case.w, &mut packed);
             let mut y = vec![0.0; shape.output_len()];
@@ -336,6 +336,6 @@ fn bias_gradients_add_up_pixels() {
 #[test]
 fn impossible_geometry_is_an_error() {
     let shape = ConvShape { groups: 4, ..ConvShape::new((1, 8, 8, 6), 8, 3, 1, 1) };
-    let error = ConvPlan::new(&shape, Isa::Portable).unwrap_err().to_string();
+    let error = ConvPlan::new(&shape, Isa::Portable, None).unwrap_err().to_string();
     assert_eq!(error, "groups 4 must divide cin 6 and cout 8");
 }

@@ -12,7 +12,7 @@ use resnet_cpu::executor::{CpuExecutor, CpuOptions};
 use resnet_simd::Isa;
 
 fn cpu(isa: Isa, threads: usize) -> CpuExecutor {
-    CpuExecutor::new(CpuOptions { isa, threads, checked: true })
+    CpuExecutor::new(CpuOptions { isa, threads, exact: false, checked: true })
 }
 
 fn compile(executor: &mut dyn Executor, graph: &Graph) -> StepId {

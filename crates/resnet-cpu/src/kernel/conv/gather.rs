@@ -23,6 +23,14 @@ pub(super) const MAX_PADDED_CHANNELS: usize = 16_384;
 /// What pointers into the padding point to.
 static ZEROS: [f32; MAX_PADDED_CHANNELS] = [0.0; MAX_PADDED_CHANNELS];
 
+/// Zeros for as many channels as padding has.
+pub(super) fn zeros() -> *const f32 {
+    ZEROS.as_ptr()
+}
+
+/// The taps of a plain matrix product.
+pub(super) static ONE_TAP: [Tap; 1] = [Tap { dy: 0, dx: 0, index: 0 }];
+
 /// Up to this many floats a row of the kernel, the padded copy costs less than short runs do.
 const MAX_COPIED_RUN: usize = 32;
 
@@ -117,6 +125,29 @@ impl Table {
         let row = &self.pointers[tap * stride..][..if tap < self.taps { stride } else { 0 }];
         // SAFETY: `Gather::fill` has written `taps * stride` pointers.
         unsafe { std::slice::from_raw_parts(row.as_ptr().cast(), row.len()) }
+    }
+
+    /// Makes tap `t` point to the rows of matrix `t`: matrices are `matrices.1` floats apart, rows
+    /// `rows.1`. Targets are all 0.
+    ///
+    /// # Safety
+    /// `start` is valid for all rows of all matrices as long as the pointers are read.
+    pub(super) unsafe fn fill_matrix(
+        &mut self,
+        start: *const f32,
+        matrices: (usize, usize),
+        rows: (usize, usize),
+    ) {
+        (self.rows, self.taps) = (rows.0, matrices.0);
+        let stride = self.stride();
+        assert!(0 < rows.0 && rows.0 <= MAX_ROWS && self.taps * stride <= TABLE_LEN);
+        self.targets[..rows.0].fill(MaybeUninit::new(0));
+        for tap in 0..self.taps {
+            for (row, pointer) in self.pointers[tap * stride..][..stride].iter_mut().enumerate() {
+                let row = row.min(rows.0 - 1);
+                pointer.write(start.wrapping_add(tap * matrices.1 + row * rows.1));
+            }
+        }
     }
 
     /// Pointers from one tap to the next.

@@ -6,7 +6,9 @@
 use resnet_simd::Isa;
 
 use super::gather::{Blocks, Gather, MAX_PADDED_CHANNELS, MAX_TAPS};
+use super::winograd::{self, Tiles, WinogradPass};
 use super::{ConvShape, PackedLayout, tile};
+use crate::threads::ThreadPool;
 
 /// Source bytes of a block that leave room in a 1 MiB second-level cache for a panel of weights.
 const BLOCK_BYTES: usize = 256 << 10;
@@ -72,15 +74,22 @@ pub struct ConvPlan {
     pub(super) layout: PackedLayout,
     pub(super) forward: Pass,
     pub(super) backward: Vec<Pass>,
+    /// The same two products in Winograd tiles, where the plan takes those.
+    pub(super) winograd_forward: Option<WinogradPass>,
+    pub(super) winograd_gradient: Option<WinogradPass>,
     pub(super) weights: WeightSplit,
 }
 
 impl ConvPlan {
-    /// Plans the convolution `shape` for `isa`.
+    /// Plans the convolution `shape` for `isa`, in Winograd tiles if some are given and fit.
     ///
     /// # Errors
     /// [`UnsupportedConv`] for geometries that no residual network has.
-    pub fn new(shape: &ConvShape, isa: Isa) -> Result<ConvPlan, UnsupportedConv> {
+    pub fn new(
+        shape: &ConvShape,
+        isa: Isa,
+        tiles: Option<Tiles>,
+    ) -> Result<ConvPlan, UnsupportedConv> {
         let ConvShape { groups, cin, cout, .. } = *shape;
         if groups == 0 || !cin.is_multiple_of(groups) || !cout.is_multiple_of(groups) {
             return Err(UnsupportedConv::Groups { groups, cin, cout });
@@ -98,7 +107,20 @@ impl ConvPlan {
         let backward = Gather::input_gradient(shape, layout.cout).into_iter();
         let backward = backward.map(|gather| plan_pass(gather, &transposed, isa)).collect();
         let weights = split_weights(&forward.gather, &layout, isa);
-        Ok(ConvPlan { shape: *shape, isa, layout, forward, backward, weights })
+        let tiles = tiles.filter(|_| winograd::fits(shape));
+        let winograd_forward = tiles.map(|tiles| WinogradPass::forward(shape, layout, tiles, isa));
+        let winograd_gradient =
+            tiles.map(|tiles| WinogradPass::backward(shape, transposed, tiles, isa));
+        Ok(ConvPlan {
+            shape: *shape,
+            isa,
+            layout,
+            forward,
+            backward,
+            winograd_forward,
+            winograd_gradient,
+            weights,
+        })
     }
 
     /// The geometry.
@@ -116,19 +138,61 @@ impl ConvPlan {
         self.layout.transposed()
     }
 
+    /// Whether the forward pass takes transformed weights.
+    pub fn transforms_forward(&self) -> bool {
+        self.winograd_forward.is_some()
+    }
+
+    /// Whether the input gradient takes transformed weights.
+    pub fn transforms_gradient(&self) -> bool {
+        self.winograd_gradient.is_some()
+    }
+
+    /// Floats of the weights that the forward pass takes.
+    pub fn forward_weights_len(&self) -> usize {
+        self.winograd_forward.as_ref().map_or(self.layout.len(), WinogradPass::weights_len)
+    }
+
+    /// Floats of the weights that the input gradient takes.
+    pub fn gradient_weights_len(&self) -> usize {
+        let transposed = self.transposed_layout().len();
+        self.winograd_gradient.as_ref().map_or(transposed, WinogradPass::weights_len)
+    }
+
+    /// Transforms packed weights for the forward pass, if it takes that.
+    pub fn transform_forward(&self, pool: &ThreadPool, w: &[f32], u: &mut [f32]) {
+        if let Some(pass) = &self.winograd_forward {
+            pass.transform_weights(self.isa, pool, w, u);
+        }
+    }
+
+    /// Transforms transposed packed weights for the input gradient, if it takes that.
+    pub fn transform_gradient(&self, pool: &ThreadPool, w: &[f32], u: &mut [f32]) {
+        if let Some(pass) = &self.winograd_gradient {
+            pass.transform_weights(self.isa, pool, w, u);
+        }
+    }
+
     /// Chunks of the forward statistics: `partials` has `[chunks][2][cout]`.
     pub fn forward_chunks(&self) -> usize {
-        self.forward.blocks.count
+        self.winograd_forward.as_ref().map_or(self.forward.blocks.count, |pass| pass.blocks)
     }
 
     /// Chunks of the input gradient's sums: `partials` has `[chunks][2][cin]`.
     pub fn gradient_chunks(&self) -> usize {
-        self.backward.iter().map(|pass| pass.blocks.count).sum()
+        let direct = || self.backward.iter().map(|pass| pass.blocks.count).sum();
+        self.winograd_gradient.as_ref().map_or_else(direct, |pass| pass.blocks)
     }
 
     /// Floats of scratch that the forward pass needs on so many threads.
     pub fn forward_scratch_len(&self, threads: usize) -> usize {
-        threads * self.forward.gather.scratch_len(&self.forward.blocks)
+        let direct = || self.forward.gather.scratch_len(&self.forward.blocks);
+        threads * self.winograd_forward.as_ref().map_or_else(direct, WinogradPass::scratch_len)
+    }
+
+    /// Floats of scratch that the input gradient needs on so many threads.
+    pub fn gradient_scratch_len(&self, threads: usize) -> usize {
+        threads * self.winograd_gradient.as_ref().map_or(0, WinogradPass::scratch_len)
     }
 
     /// Floats of scratch that the weight gradient needs on so many threads.

@@ -1,6 +1,6 @@
 //! Forward convolution and input gradient: one product, two epilogues.
 
-use std::ptr::null;
+use std::ptr::{null, null_mut};
 
 use resnet_simd::{Kernel, Simd};
 
@@ -13,7 +13,9 @@ use crate::threads::{DisjointMut, ThreadPool};
 
 /// `y = epilogue(convolution(x, w))`.
 ///
-/// `x`, `y`: NHWC; `w`: packed by `plan.layout()`; `scratch`: `plan.forward_scratch_len(threads)`.
+/// `x`, `y`: NHWC; `w`: packed by `plan.layout()`, and transformed by
+/// [`ConvPlan::transform_forward`] where the plan wants that; `scratch`:
+/// `plan.forward_scratch_len(threads)`.
 ///
 /// # Panics
 /// If a slice's length does not fit the plan.
@@ -29,7 +31,7 @@ pub fn conv_forward(
     let shape = &plan.shape;
     assert_eq!(x.len(), shape.input_len(), "x");
     assert_eq!(y.len(), shape.output_len(), "y");
-    assert_eq!(w.len(), plan.layout.len(), "packed weights");
+    assert_eq!(w.len(), plan.forward_weights_len(), "weights");
     assert_len("bias", epilogue.bias, shape.cout);
     assert_len("residual", epilogue.residual, y.len());
     let (sums, partials) = match epilogue.statistics {
@@ -48,6 +50,12 @@ pub fn conv_forward(
         mask: null(),
         sums,
     };
+    if let Some(pass) = &plan.winograd_forward {
+        let operands = (x.as_ptr(), w.as_ptr());
+        // SAFETY: the lengths of all operands were checked above; they are borrowed for the run.
+        unsafe { pass.run(plan.isa, pool, operands, finish, partials.as_mut_ptr(), scratch) };
+        return;
+    }
     let product = Product {
         pass: &plan.forward,
         layout: &plan.layout,
@@ -64,7 +72,8 @@ pub fn conv_forward(
 /// `dx = epilogue(the convolution's gradient by x)`, from `dy`.
 ///
 /// `dy`, `dx`: NHWC; `w_transposed`: packed by `plan.transposed_layout()`, see
-/// [`PackedLayout::transpose`].
+/// [`PackedLayout::transpose`], and transformed by [`ConvPlan::transform_gradient`] where the plan
+/// wants that; `scratch`: `plan.gradient_scratch_len(threads)`.
 ///
 /// # Panics
 /// If a slice's length does not fit the plan.
@@ -75,12 +84,13 @@ pub fn conv_input_gradient(
     w_transposed: &[f32],
     epilogue: GradientEpilogue<'_>,
     dx: &mut [f32],
+    scratch: &mut [f32],
 ) {
     let shape = &plan.shape;
     let layout = plan.transposed_layout();
     assert_eq!(dy.len(), shape.output_len(), "dy");
     assert_eq!(dx.len(), shape.input_len(), "dx");
-    assert_eq!(w_transposed.len(), layout.len(), "transposed weights");
+    assert_eq!(w_transposed.len(), plan.gradient_weights_len(), "transposed weights");
     assert_len("add", epilogue.add, dx.len());
     assert_len("mask", epilogue.mask, dx.len());
     let (sums, partials) = match epilogue.sums {
@@ -100,6 +110,12 @@ pub fn conv_input_gradient(
         mask: epilogue.mask.map_or(null(), <[f32]>::as_ptr),
         sums,
     };
+    if let Some(pass) = &plan.winograd_gradient {
+        let operands = (dy.as_ptr(), w_transposed.as_ptr());
+        // SAFETY: the lengths of all operands were checked above; they are borrowed for the run.
+        unsafe { pass.run(plan.isa, pool, operands, finish, partials.as_mut_ptr(), scratch) };
+        return;
+    }
     let mut chunk = 0;
     for pass in &plan.backward {
         let product = Product {
@@ -186,6 +202,7 @@ impl Kernel for Task<'_> {
             let work = Work {
                 table: &table,
                 taps: &pass.gather.taps,
+                first_tap: 0,
                 depth: pass.gather.depth,
                 offset: panel.group * layout.cin,
                 weights: self.product.weights.wrapping_add(panel.start),
@@ -193,6 +210,7 @@ impl Kernel for Task<'_> {
                 channel: panel.first,
                 channels: panel.channels,
                 finish: &self.product.finish,
+                raw: null_mut(),
             };
             // SAFETY: the lengths were checked at entry: the panel lies inside the weights, its
             // channels inside the target, and the gather's pointers are valid for a source row.

@@ -19,6 +19,8 @@ const PREFETCH: usize = 512;
 pub(super) struct Work<'a> {
     pub(super) table: &'a Table,
     pub(super) taps: &'a [Tap],
+    /// The table's place of the first of them.
+    pub(super) first_tap: usize,
     /// Floats a tap multiplies, and where they start in each row.
     pub(super) depth: usize,
     pub(super) offset: usize,
@@ -29,6 +31,8 @@ pub(super) struct Work<'a> {
     pub(super) channel: usize,
     pub(super) channels: usize,
     pub(super) finish: &'a Finish,
+    /// Where the sums go as they are, `[row][width]`, a tile's overhang included; null: to `finish`.
+    pub(super) raw: *mut f32,
 }
 
 /// Two running sums for each channel of a panel.
@@ -47,7 +51,8 @@ pub(super) fn height_unit(lanes: usize) -> usize {
 ///
 /// # Safety
 /// The table's pointers are valid for `offset + depth` floats, `weights` for all taps, and `finish`
-/// as [`finish`] says for the table's targets and the panel's channels.
+/// as [`finish`] says for the table's targets and the panel's channels; or `raw` for all rows and
+/// the overhang of a tile.
 #[inline(always)]
 pub(super) unsafe fn run_tiles<S: Simd>(s: S, work: &Work<'_>, sums: &mut PanelSums) {
     // SAFETY: passed on. Each tile shape's width is the panel's.
@@ -125,6 +130,11 @@ unsafe fn tile<S: Simd, const M: usize, const NV: usize, const NH: usize>(
     row: usize,
     sums: &mut PanelSums,
 ) -> usize {
+    if !work.raw.is_null() {
+        // SAFETY: passed on; `raw` has room for the rows and a tile's overhang.
+        unsafe { multiply::<S, M, NV, NH>(s, work, row, work.raw.add(row * work.width)) };
+        return M;
+    }
     let mut buffer = Buffer([std::mem::MaybeUninit::uninit(); MAX_TILE]);
     let buffer = buffer.0.as_mut_ptr().cast::<f32>();
     let targets = work.table.targets();
@@ -168,7 +178,7 @@ unsafe fn multiply<S: Simd, const M: usize, const NV: usize, const NH: usize>(
     let mut full = [[s.splat(0.0); NV]; M];
     let mut rest = [[h.splat(0.0); NH]; M];
     for (at, tap) in work.taps.iter().enumerate() {
-        let pointers = work.table.tap(at);
+        let pointers = work.table.tap(work.first_tap + at);
         debug_assert!(row + M <= pointers.len());
         // SAFETY: `row + M` is at most TILE_OVERHANG beyond the rows, which the table holds; each
         // pointer is valid for `offset + depth` floats and the weights for `depth * width` a tap, as
