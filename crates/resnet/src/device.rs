@@ -23,6 +23,6 @@ impl Device {
     /// A fresh executor, without state.
     pub fn executor(&self) -> Box<dyn Executor> {
         let (isa, threads) = (self.isa, self.threads);
-        Box::new(CpuExecutor::new(CpuOptions { isa, threads, checked: false }))
+        Box::new(CpuExecutor::new(CpuOptions { isa, threads, exact: false, checked: false }))
     }
 }

@@ -47,7 +47,7 @@ pub(crate) fn recipe(changes: &[&str]) -> Recipe {
 
 /// The engine on one thread.
 pub(crate) fn executor() -> Box<dyn Executor> {
-    Box::new(CpuExecutor::new(CpuOptions { isa: Isa::detect(), threads: 1, checked: false }))
+    Box::new(CpuExecutor::new(CpuOptions { isa: Isa::detect(), threads: 1, exact: false, checked: false }))
 }
 
 /// What a test wants to hear of a run.
