@@ -38,6 +38,8 @@ pub struct BenchOptions {
     pub isa: Isa,
     /// Computing threads.
     pub threads: usize,
+    /// Leaves Winograd's tiles out.
+    pub exact: bool,
     /// Seconds of timed steps, at least.
     pub seconds: f64,
 }
@@ -156,9 +158,8 @@ struct Timed {
 impl Timed {
     fn new(options: &BenchOptions, isa: Isa) -> Result<Timed, BenchError> {
         let (spec, batch) = (&options.spec, options.batch_size);
-        let threads = options.threads;
-        let mut executor =
-            CpuExecutor::new(CpuOptions { isa, threads, exact: false, checked: false });
+        let BenchOptions { threads, exact, .. } = *options;
+        let mut executor = CpuExecutor::new(CpuOptions { isa, threads, exact, checked: false });
         let graph = step_graph(options)?;
         let step = executor.compile(&graph)?;
         let macs = executor.plan(step).macs();
@@ -253,8 +254,8 @@ fn check_against_reference(options: &BenchOptions) -> Result<f64, BenchError> {
     spec.input.width = spec.input.width.min(SMALL_SIDE);
     let graph = build::forward(&spec, &build_options(&spec, 1, Mode::Evaluation))?;
     let pixels = oracle::pixels(spec.input.height * spec.input.width * spec.input.channels, 0);
-    let (isa, threads) = (options.isa, options.threads);
-    let mut executor = CpuExecutor::new(CpuOptions { isa, threads, exact: false, checked: false });
+    let BenchOptions { isa, threads, exact, .. } = *options;
+    let mut executor = CpuExecutor::new(CpuOptions { isa, threads, exact, checked: false });
     let found = logits(&mut executor, &spec, &graph, &pixels)?;
     let expected = logits(&mut ReferenceExecutor::<f32>::new(), &spec, &graph, &pixels)?;
     within_limit(options, "the reference executor", &found, &expected)

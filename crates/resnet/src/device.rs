@@ -11,18 +11,20 @@ pub struct Device {
     pub isa: Isa,
     /// Computing threads; results do not depend on them.
     pub threads: usize,
+    /// Leaves Winograd's tiles out (`--exact`): direct convolution everywhere.
+    pub exact: bool,
 }
 
 impl Device {
     /// The widest instruction set there is, and all threads that this process may use.
     pub fn detect() -> Device {
         let threads = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
-        Device { isa: Isa::detect(), threads }
+        Device { isa: Isa::detect(), threads, exact: false }
     }
 
     /// A fresh executor, without state.
     pub fn executor(&self) -> Box<dyn Executor> {
-        let (isa, threads) = (self.isa, self.threads);
-        Box::new(CpuExecutor::new(CpuOptions { isa, threads, exact: false, checked: false }))
+        let Device { isa, threads, exact } = *self;
+        Box::new(CpuExecutor::new(CpuOptions { isa, threads, exact, checked: false }))
     }
 }
