@@ -2,6 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod checkpoint;
+mod event;
+mod model;
 mod recipe;
 mod resume;
 mod schedule;

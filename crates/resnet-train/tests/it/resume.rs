@@ -200,11 +200,15 @@ fn a_run_killed_again_and_again_wherever_it_is_comes_to_the_same_end() {
 fn a_run_that_is_asked_to_stop_saves_and_goes_on_to_the_bit() {
     let expected = uninterrupted();
     let folder = tempfile::tempdir().unwrap();
-    for after in [1, 4, 2] {
-        let (stop, mut steps) = (AtomicBool::new(false), 0);
+    let is_step = |event: &Event| matches!(event, Event::Step(_));
+    let is_evaluating = |event: &Event| matches!(event, Event::Evaluating { .. });
+    let kinds: [(&dyn Fn(&Event) -> bool, u32); 4] =
+        [(&is_step, 1), (&is_evaluating, 1), (&is_step, 4), (&is_evaluating, 2)];
+    for (is_counted, after) in kinds {
+        let (stop, mut counted) = (AtomicBool::new(false), 0);
         let mut on_event = |event: &Event| {
-            steps += u32::from(matches!(event, Event::Step(_)));
-            if steps == after {
+            counted += u32::from(is_counted(event));
+            if counted == after {
                 stop.store(true, Ordering::Relaxed);
             }
         };

@@ -36,6 +36,7 @@ pub(crate) fn recipe(changes: &[&str]) -> Recipe {
     if recipe.model.name.is_none() {
         let mut spec = zoo::network("cifar-resnet8").unwrap();
         spec.name = "tiny".into();
+        spec.dropout = 0.1;
         spec.stem.channels = 8;
         for (stage, channels) in spec.stages.iter_mut().zip([8, 16, 24]) {
             stage.channels = channels;
