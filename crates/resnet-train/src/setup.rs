@@ -75,30 +75,14 @@ pub fn prepare(mut recipe: Recipe, batch_size: BatchSize) -> Result<Setup, Train
     let preprocess = preprocess(&recipe, &spec, picture);
     [spec.input.height, spec.input.width] = preprocess.crop;
     spec.validate()?;
-    if batch_size == BatchSize::Default && train.len() < recipe.train.batch_size {
-        notices.push(format!(
-            "batches of {} images in place of {}: there are no more",
-            train.len(),
-            recipe.train.batch_size
-        ));
-        recipe.train.batch_size = train.len().max(2);
-    }
+    notices.extend(clamp_batch_size(&mut recipe, batch_size, train.len()));
     let val = validation(&data, &classes)?;
     if val.is_none() {
         let text = "there are no validation pictures, so nothing is evaluated: --val-fraction 0.1 \
                     holds some back";
         notices.push(text.into());
     }
-    if 0 < recipe.optimizer.lr_batch && recipe.optimizer.lr_batch != recipe.train.batch_size {
-        notices.push(format!(
-            "learning rate {} = {} x {} / {} (the recipe's is for batches of {})",
-            recipe.learning_rate(),
-            recipe.optimizer.lr,
-            recipe.train.batch_size,
-            recipe.optimizer.lr_batch,
-            recipe.optimizer.lr_batch
-        ));
-    }
+    notices.extend(scaled_rate(&recipe));
     let (states, weights_from) = first_weights(&recipe, &spec)?;
     let loader = |source, mode, batch_size, steps| {
         let [height, width] = preprocess.crop;
@@ -129,6 +113,28 @@ pub fn prepare(mut recipe: Recipe, batch_size: BatchSize) -> Result<Setup, Train
         weights_from,
         is_fresh,
         notices,
+    })
+}
+
+/// Makes a default batch size fit the set, and says so.
+fn clamp_batch_size(recipe: &mut Recipe, chosen: BatchSize, images: usize) -> Option<String> {
+    let before = recipe.train.batch_size;
+    if chosen == BatchSize::Given || before <= images {
+        return None;
+    }
+    recipe.train.batch_size = images.max(2);
+    Some(format!("batches of {images} images in place of {before}: there are no more"))
+}
+
+/// The arithmetic of a learning rate that is meant for another batch size.
+fn scaled_rate(recipe: &Recipe) -> Option<String> {
+    let (lr, meant_for) = (recipe.optimizer.lr, recipe.optimizer.lr_batch);
+    let (batch_size, rate) = (recipe.train.batch_size, recipe.learning_rate());
+    (0 < meant_for && meant_for != batch_size).then(|| {
+        format!(
+            "learning rate {rate} = {lr} x {batch_size} / {meant_for} (the recipe's is for batches \
+             of {meant_for})"
+        )
     })
 }
 

@@ -1,8 +1,8 @@
 //! Where things are computed, and with what.
 
 use resnet_core::executor::Executor;
+use resnet_cpu::Isa;
 use resnet_cpu::executor::{CpuExecutor, CpuOptions};
-use resnet_simd::Isa;
 
 /// A machine's processor: an instruction set and a number of threads.
 #[derive(Clone, Copy, Debug)]
@@ -20,6 +20,12 @@ impl Device {
     pub fn detect() -> Device {
         let threads = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
         Device { isa: Isa::detect(), threads, exact: false }
+    }
+
+    /// What the bits of its results depend on, in words.
+    pub fn arithmetic(&self) -> String {
+        let isa = self.isa.name();
+        if self.exact { format!("{isa}, exact") } else { isa.into() }
     }
 
     /// A fresh executor, without state.

@@ -29,7 +29,6 @@ mod training;
 pub use resnet_core as core;
 pub use resnet_cpu as cpu;
 pub use resnet_io as io;
-pub use resnet_simd as simd;
 pub use resnet_train as train;
 pub use resnet_train::model::{Model, ModelRequest};
 

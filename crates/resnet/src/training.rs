@@ -93,7 +93,7 @@ impl Training {
         on_event: &mut dyn FnMut(&Event),
         on_moment: Option<&dyn Fn(Moment)>,
     ) -> Result<End, TrainError> {
-        let isa = self.device.isa.name().into();
+        let isa = self.device.arithmetic();
         let control = Control { stop, on_event, on_moment, isa };
         train(&self.setup, &self.folder, self.device.executor(), control)
     }

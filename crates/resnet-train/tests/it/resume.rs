@@ -200,14 +200,13 @@ fn a_run_killed_again_and_again_wherever_it_is_comes_to_the_same_end() {
 fn a_run_that_is_asked_to_stop_saves_and_goes_on_to_the_bit() {
     let expected = uninterrupted();
     let folder = tempfile::tempdir().unwrap();
-    let is_step = |event: &Event| matches!(event, Event::Step(_));
-    let is_evaluating = |event: &Event| matches!(event, Event::Evaluating { .. });
-    let kinds: [(&dyn Fn(&Event) -> bool, u32); 4] =
-        [(&is_step, 1), (&is_evaluating, 1), (&is_step, 4), (&is_evaluating, 2)];
-    for (is_counted, after) in kinds {
+    for (during_evaluation, after) in [(false, 1), (true, 1), (false, 4), (true, 2)] {
         let (stop, mut counted) = (AtomicBool::new(false), 0);
         let mut on_event = |event: &Event| {
-            counted += u32::from(is_counted(event));
+            counted += u32::from(match during_evaluation {
+                false => matches!(event, Event::Step(_)),
+                true => matches!(event, Event::Evaluating { .. }),
+            });
             if counted == after {
                 stop.store(true, Ordering::Relaxed);
             }

@@ -5,8 +5,8 @@ use std::sync::atomic::AtomicBool;
 
 use resnet_core::executor::Executor;
 use resnet_core::zoo;
+use resnet_cpu::Isa;
 use resnet_cpu::executor::{CpuExecutor, CpuOptions};
-use resnet_simd::Isa;
 use resnet_train::TrainError;
 use resnet_train::event::{End, Event};
 use resnet_train::recipe::{Assignment, Recipe, resolve};
@@ -48,7 +48,12 @@ pub(crate) fn recipe(changes: &[&str]) -> Recipe {
 
 /// The engine on one thread.
 pub(crate) fn executor() -> Box<dyn Executor> {
-    Box::new(CpuExecutor::new(CpuOptions { isa: Isa::detect(), threads: 1, exact: false, checked: false }))
+    Box::new(CpuExecutor::new(CpuOptions {
+        isa: Isa::detect(),
+        threads: 1,
+        exact: false,
+        checked: false,
+    }))
 }
 
 /// What a test wants to hear of a run.
