@@ -289,34 +289,27 @@ impl Gather {
         (table.rows, table.taps) = (range.len(), self.taps.len());
         let stride = table.stride();
         assert!(table.rows <= MAX_ROWS && self.taps.len() * stride <= TABLE_LEN);
-        for row in 0..table.rows {
+        let mut row = 0;
+        while row < table.rows {
+            let run = (self.width - b).min(table.rows - row);
             let t = &self.target;
             let ty = image * t.h + a * self.target_step + self.target_at.0;
-            let tx = b * self.target_step + self.target_at.1;
-            table.targets[row].write((ty * t.w + tx) * t.c);
-            match self.copied {
-                Some(pad) => {
-                    let width = self.source.w + 2 * pad;
-                    let at = ((a - first) * self.step * width + b * self.step) * self.source.c;
-                    for tap in 0..self.taps.len() {
-                        let at = at + tap * width * self.source.c;
-                        table.pointers[tap * stride + row].write(scratch[at..].as_ptr());
-                    }
-                }
-                None => {
-                    for (tap, shift) in self.taps.iter().enumerate() {
-                        // SAFETY: as the caller promises; (image, a, b) is a point of the grid.
-                        let pointer = unsafe { self.pointer(source, image, a, b, shift) };
-                        table.pointers[tap * stride + row].write(pointer);
-                    }
+            let tx = ty * t.w + b * self.target_step + self.target_at.1;
+            for (i, target) in table.targets[row..row + run].iter_mut().enumerate() {
+                target.write((tx + i * self.target_step) * t.c);
+            }
+            for (tap, shift) in self.taps.iter().enumerate() {
+                let out = &mut table.pointers[tap * stride + row..][..run];
+                match self.copied {
+                    Some(pad) => self.run_in_copy(scratch, a - first, b, tap, pad, out),
+                    // SAFETY: as the caller promises; (image, a, b) is a point of the grid.
+                    None => unsafe { self.run_in_source(source, image, a, b, shift, out) },
                 }
             }
-            b += 1;
-            if b == self.width {
-                (a, b) = (a + 1, 0);
-                if a == self.height {
-                    (image, a) = (image + 1, 0);
-                }
+            row += run;
+            (a, b) = (a + 1, 0);
+            if a == self.height {
+                (image, a) = (image + 1, 0);
             }
         }
         for tap in 0..self.taps.len() {
@@ -325,25 +318,55 @@ impl Gather {
         }
     }
 
-    /// The source row that grid point (a, b) of `image` meets at `shift`, or zeros.
+    /// Pointers into the copied band: from column `b` of its grid row `a`.
+    fn run_in_copy(
+        &self,
+        scratch: &[f32],
+        a: usize,
+        b: usize,
+        tap: usize,
+        pad: usize,
+        out: &mut [MaybeUninit<*const f32>],
+    ) {
+        let width = self.source.w + 2 * pad;
+        let start = ((a * self.step + tap) * width + b * self.step) * self.source.c;
+        let step = self.step * self.source.c;
+        assert!(start + (out.len() - 1) * step + self.depth <= scratch.len());
+        for (i, out) in out.iter_mut().enumerate() {
+            out.write(scratch.as_ptr().wrapping_add(start + i * step));
+        }
+    }
+
+    /// Pointers to the source pixels that the grid points (a, b), (a, b + 1), … of `image` meet at
+    /// `shift`, or to zeros.
     #[inline(always)]
-    unsafe fn pointer(
+    unsafe fn run_in_source(
         &self,
         source: *const f32,
         image: usize,
         a: usize,
         b: usize,
         shift: &Tap,
-    ) -> *const f32 {
-        // A negative coordinate becomes a huge one.
-        let y = (a * self.step).wrapping_add_signed(shift.dy);
-        let x = (b * self.step).wrapping_add_signed(shift.dx);
-        if y < self.source.h && x < self.source.w {
-            let pixel = (image * self.source.h + y) * self.source.w + x;
-            // SAFETY: the pixel lies inside the source, as just checked.
-            unsafe { source.add(pixel * self.source.c) }
-        } else {
-            ZEROS.as_ptr()
+        out: &mut [MaybeUninit<*const f32>],
+    ) {
+        let zeros = MaybeUninit::new(ZEROS.as_ptr());
+        let y = (a * self.step) as isize + shift.dy;
+        if y < 0 || self.source.h as isize <= y {
+            out.fill(zeros);
+            return;
+        }
+        // Inside are the columns x = (b + i)·step + dx with 0 <= x < w.
+        let x = (b * self.step) as isize + shift.dx;
+        let columns = |distance: isize| (distance.max(0) as usize).div_ceil(self.step);
+        let low = columns(-x).min(out.len());
+        let high = columns(self.source.w as isize - x).clamp(low, out.len());
+        out[..low].fill(zeros);
+        out[high..].fill(zeros);
+        let pixel = ((image * self.source.h) as isize + y) * self.source.w as isize + x;
+        for (i, out) in out[low..high].iter_mut().enumerate() {
+            let pixel = pixel + ((low + i) * self.step) as isize;
+            // SAFETY: row and column lie inside the source, as just arranged.
+            out.write(unsafe { source.offset(pixel * self.source.c as isize) });
         }
     }
 
