@@ -29,6 +29,7 @@ mod statistics;
 mod tile;
 mod weight_gradient;
 mod winograd;
+mod winograd_weights;
 
 pub use epilogue::{Epilogue, GradientEpilogue, GradientSums, Statistics};
 pub use layout::PackedLayout;

@@ -7,6 +7,7 @@ use resnet_simd::Isa;
 
 use super::gather::{Blocks, Gather, MAX_PADDED_CHANNELS, MAX_TAPS};
 use super::winograd::{self, Tiles, WinogradPass};
+use super::winograd_weights::WinogradWeights;
 use super::{ConvShape, PackedLayout, tile};
 use crate::threads::ThreadPool;
 
@@ -20,6 +21,9 @@ const MIN_TASKS: usize = 24;
 const MIN_CHUNK_PIXELS: usize = 1024;
 /// Chunks of the weight gradient, at most.
 const MAX_CHUNKS: usize = 32;
+
+/// Channels from which on the weight gradient's transforms cost less than the products they save.
+const MIN_WEIGHT_CHANNELS: usize = 32;
 
 /// A convolution that the kernels do not do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -77,6 +81,7 @@ pub struct ConvPlan {
     /// The same two products in Winograd tiles, where the plan takes those.
     pub(super) winograd_forward: Option<WinogradPass>,
     pub(super) winograd_gradient: Option<WinogradPass>,
+    pub(super) winograd_weights: Option<WinogradWeights>,
     pub(super) weights: WeightSplit,
 }
 
@@ -111,6 +116,11 @@ impl ConvPlan {
         let winograd_forward = tiles.map(|tiles| WinogradPass::forward(shape, layout, tiles, isa));
         let winograd_gradient =
             tiles.map(|tiles| WinogradPass::backward(shape, transposed, tiles, isa));
+        // Four by four is inference's; gradients take two by two, and pay from more channels on.
+        let narrow = cin.min(cout) < MIN_WEIGHT_CHANNELS;
+        let winograd_weights = tiles
+            .filter(|&tiles| tiles == Tiles::Two && !narrow)
+            .map(|_| WinogradWeights::new(shape, layout, isa));
         Ok(ConvPlan {
             shape: *shape,
             isa,
@@ -119,6 +129,7 @@ impl ConvPlan {
             backward,
             winograd_forward,
             winograd_gradient,
+            winograd_weights,
             weights,
         })
     }
@@ -197,6 +208,9 @@ impl ConvPlan {
 
     /// Floats of scratch that the weight gradient needs on so many threads.
     pub fn weight_gradient_scratch_len(&self, threads: usize) -> usize {
+        if let Some(winograd) = &self.winograd_weights {
+            return winograd.scratch_len(threads);
+        }
         let partials = if self.weights.chunks == 1 { 0 } else { self.weights.chunks };
         partials * self.layout.len() + threads * self.weight_thread_len()
     }

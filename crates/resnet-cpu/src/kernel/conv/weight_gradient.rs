@@ -35,6 +35,10 @@ pub fn conv_weight_gradient(
     assert_eq!(dy.len(), plan.shape.output_len(), "dy");
     assert_eq!(dw.len(), plan.layout.len(), "packed gradient");
     assert!(plan.weight_gradient_scratch_len(pool.threads()) <= scratch.len(), "scratch");
+    if let Some(winograd) = &plan.winograd_weights {
+        winograd.run(plan.isa, pool, (x, dy), dw, scratch);
+        return;
+    }
     let (chunks, len) = (plan.weights.chunks, dw.len());
     let (own, partials) = scratch.split_at_mut(pool.threads() * plan.weight_thread_len());
     let partials = if chunks == 1 { &mut *dw } else { &mut partials[..chunks * len] };
@@ -198,7 +202,7 @@ fn pack_panel<S: Simd>(
 /// # Safety
 /// Each pointer is valid for `offset + dw.len() / width` floats, and `dy` holds `width` floats for each.
 #[inline(always)]
-unsafe fn accumulate<S: Simd>(
+pub(super) unsafe fn accumulate<S: Simd>(
     s: S,
     width: usize,
     rows: &[*const f32],

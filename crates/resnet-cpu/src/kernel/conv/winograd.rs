@@ -67,8 +67,8 @@ pub(super) struct WinogradPass {
     /// Layout of the weights before their transform.
     pub(super) layout: PackedLayout,
     images: usize,
-    source: [usize; 3],
-    target: [usize; 2],
+    pub(super) source: [usize; 3],
+    pub(super) target: [usize; 2],
     pad: usize,
     /// Tiles a row and a column of the target, and in a block.
     across: usize,
@@ -193,6 +193,74 @@ impl WinogradPass {
     }
 }
 
+impl WinogradPass {
+    pub(super) fn place(&self, tile: usize) -> Place {
+        let (per_image, m) = (self.down * self.across, self.tiles.outputs());
+        let (image, at) = (tile / per_image, tile % per_image);
+        Place { image, y: at / self.across * m, x: at % self.across * m }
+    }
+
+    /// Tiles of all images.
+    pub(super) fn all_tiles(&self) -> usize {
+        self.images * self.down * self.across
+    }
+
+    /// `Bᵀ x B` of one tile for all channels: product `p` goes to `inputs[p * stride + tile * cin]`.
+    #[inline(always)]
+    ///
+    /// # Safety
+    /// `source` is valid for the source's floats.
+    pub(super) unsafe fn transform_input<T: Transform, S: Simd>(
+        &self,
+        s: S,
+        source: *const f32,
+        (place, tile): (Place, usize),
+        (inputs, stride): (&mut [f32], usize),
+    ) {
+        let [h, w, c] = self.source;
+        let mut pixels = [zeros(); MAX_TRANSFORMED];
+        for row in 0..T::IN {
+            for column in 0..T::IN {
+                let (y, x) = (
+                    (place.y + row).wrapping_sub(self.pad),
+                    (place.x + column).wrapping_sub(self.pad),
+                );
+                if y < h && x < w {
+                    let at = ((place.image * h + y) * w + x) * c;
+                    pixels[row * T::IN + column] = source.wrapping_add(at);
+                }
+            }
+        }
+        assert!(T::IN * T::IN * stride <= inputs.len() && (tile + 1) * c <= stride);
+        let full = c / S::LANES * S::LANES;
+        // SAFETY: each pointer is valid for `c` floats: a pixel of the source, or zeros, of which
+        // there are at least as many as channels (checked by `fits`); the stores stay inside
+        // `inputs`, as asserted above.
+        unsafe {
+            for channel in (0..full).step_by(S::LANES) {
+                let load = |at: usize| s.load_ptr(pixels[at].add(channel));
+                let to = inputs.as_mut_ptr().add(tile * c + channel);
+                transform_square::<T, S>(s, load, |p, v| s.store_ptr(v, to.add(p * stride)));
+            }
+            if full < c {
+                let rest = c - full;
+                let slice = |at: usize| std::slice::from_raw_parts(pixels[at].add(full), rest);
+                let to = inputs.as_mut_ptr().add(tile * c + full);
+                transform_square::<T, S>(
+                    s,
+                    |at| s.load_partial(slice(at)),
+                    |p, v| {
+                        s.store_partial(
+                            v,
+                            std::slice::from_raw_parts_mut(to.add(p * stride), rest),
+                        );
+                    },
+                );
+            }
+        }
+    }
+}
+
 /// Whether a convolution can be done in Winograd tiles at all.
 pub(super) fn fits(shape: &ConvShape) -> bool {
     (shape.kh, shape.kw, shape.stride, shape.dilation, shape.groups) == (3, 3, 1, 1, 1)
@@ -201,7 +269,7 @@ pub(super) fn fits(shape: &ConvShape) -> bool {
 }
 
 /// The one-dimensional transforms, on vectors; arrays are as long as the larger tiles need.
-trait Transform {
+pub(super) trait Transform {
     const OUT: usize;
     const IN: usize;
     /// `Bᵀ d`.
@@ -213,7 +281,7 @@ trait Transform {
 }
 
 /// F(2,3), Lavin and Gray, equation 8: points 0, 1, −1.
-struct Two;
+pub(super) struct Two;
 
 impl Transform for Two {
     const OUT: usize = 2;
@@ -373,20 +441,13 @@ impl Kernel for Block<'_> {
 
 /// A tile's place: image, and its first output row and column.
 #[derive(Clone, Copy)]
-struct Place {
-    image: usize,
-    y: usize,
-    x: usize,
+pub(super) struct Place {
+    pub(super) image: usize,
+    pub(super) y: usize,
+    pub(super) x: usize,
 }
 
 impl Block<'_> {
-    fn place(&self, tile: usize) -> Place {
-        let pass = self.shared.pass;
-        let (per_image, m) = (pass.down * pass.across, pass.tiles.outputs());
-        let (image, at) = (tile / per_image, tile % per_image);
-        Place { image, y: at / pass.across * m, x: at % pass.across * m }
-    }
-
     #[inline(always)]
     fn run_tiles<T: Transform, S: Simd>(&self, s: S) {
         let pass = self.shared.pass;
@@ -397,10 +458,14 @@ impl Block<'_> {
         let (inputs, rest) = scratch.split_at_mut(pass.tiles.products() * pass.input_stride());
         let (products, outputs) = rest.split_at_mut(pass.tiles.products() * pass.product_stride());
         let first = self.block * pass.block_tiles;
-        let all = pass.images * pass.down * pass.across;
-        let count = pass.block_tiles.min(all - first);
+        let count = pass.block_tiles.min(pass.all_tiles() - first);
         for tile in 0..count {
-            self.transform_input::<T, S>(s, self.place(first + tile), tile, inputs);
+            let (place, stride) = (pass.place(first + tile), pass.input_stride());
+            // SAFETY: the caller of `run` vouches for the source.
+            unsafe {
+                let source = self.shared.source;
+                pass.transform_input::<T, S>(s, source, (place, tile), (inputs, stride));
+            }
         }
         let mut table = Table::new();
         // SAFETY: each row of the table is `cin` floats inside `inputs`.
@@ -410,60 +475,6 @@ impl Block<'_> {
         }
         for index in self.panels.clone() {
             self.panel::<T, S>(s, (first, count), index, &table, products, outputs);
-        }
-    }
-
-    /// `Bᵀ x B` of one tile for all channels: product `p` goes to `inputs[p * stride + tile * cin]`.
-    #[inline(always)]
-    fn transform_input<T: Transform, S: Simd>(
-        &self,
-        s: S,
-        place: Place,
-        tile: usize,
-        inputs: &mut [f32],
-    ) {
-        let pass = self.shared.pass;
-        let [h, w, c] = pass.source;
-        let mut pixels = [zeros(); MAX_TRANSFORMED];
-        for row in 0..T::IN {
-            for column in 0..T::IN {
-                let (y, x) = (
-                    (place.y + row).wrapping_sub(pass.pad),
-                    (place.x + column).wrapping_sub(pass.pad),
-                );
-                if y < h && x < w {
-                    let at = ((place.image * h + y) * w + x) * c;
-                    pixels[row * T::IN + column] = self.shared.source.wrapping_add(at);
-                }
-            }
-        }
-        let stride = pass.input_stride();
-        assert!(T::IN * T::IN * stride <= inputs.len() && (tile + 1) * c <= stride);
-        let full = c / S::LANES * S::LANES;
-        // SAFETY: each pointer is valid for `c` floats: a pixel of the source, or zeros, of which
-        // there are at least as many as channels (checked by `fits`); the stores stay inside
-        // `inputs`, as asserted above.
-        unsafe {
-            for channel in (0..full).step_by(S::LANES) {
-                let load = |at: usize| s.load_ptr(pixels[at].add(channel));
-                let to = inputs.as_mut_ptr().add(tile * c + channel);
-                transform_square::<T, S>(s, load, |p, v| s.store_ptr(v, to.add(p * stride)));
-            }
-            if full < c {
-                let rest = c - full;
-                let slice = |at: usize| std::slice::from_raw_parts(pixels[at].add(full), rest);
-                let to = inputs.as_mut_ptr().add(tile * c + full);
-                transform_square::<T, S>(
-                    s,
-                    |at| s.load_partial(slice(at)),
-                    |p, v| {
-                        s.store_partial(
-                            v,
-                            std::slice::from_raw_parts_mut(to.add(p * stride), rest),
-                        );
-                    },
-                );
-            }
         }
     }
 
@@ -544,7 +555,7 @@ impl Block<'_> {
         let full = width / S::LANES * S::LANES;
         let mut rows = 0;
         for tile in tiles {
-            let place = self.place(first + tile);
+            let place = pass.place(first + tile);
             let (tall, wide) = (T::OUT.min(h - place.y), T::OUT.min(w - place.x));
             for y in 0..tall {
                 for x in 0..wide {
