@@ -145,6 +145,17 @@ pub fn bench(options: &BenchOptions) -> Result<BenchReport, BenchError> {
     })
 }
 
+/// The plan of the step that [`bench`] would time, as a table.
+///
+/// # Errors
+/// If the network cannot run.
+pub fn plan(options: &BenchOptions) -> Result<String, BenchError> {
+    let BenchOptions { isa, threads, exact, .. } = *options;
+    let mut executor = CpuExecutor::new(CpuOptions { isa, threads, exact, checked: false });
+    let step = executor.compile(&step_graph(options)?)?;
+    Ok(executor.plan(step).to_string())
+}
+
 /// A compiled step with its batch.
 struct Timed {
     executor: CpuExecutor,

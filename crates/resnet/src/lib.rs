@@ -22,6 +22,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod bench;
 mod device;
 mod inference;
 mod training;

@@ -1,0 +1,201 @@
+//! The flags. Each is declared once; those that several commands share mean the same in all.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use resnet::core::spec::{NetworkSpec, StemKind};
+use resnet::cpu::Isa;
+use resnet::{Device, ModelRequest};
+
+use crate::command;
+use crate::failure::Failure;
+
+const EXIT_STATUS: &str = "\
+Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted.";
+
+/// Residual networks: train, evaluate, classify, measure.
+///
+/// Results go to stdout, everything else to stderr.
+#[derive(Debug, Parser)]
+#[command(name = "resnet", version, max_term_width = 100, after_help = EXIT_STATUS)]
+#[command(disable_help_subcommand = true, subcommand_required = true)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+    #[command(flatten)]
+    pub(crate) talk: Talk,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Train(command::train::Options),
+    Eval(command::eval::Options),
+    Classify(command::classify::Options),
+    Info(command::info::Options),
+    Bench(command::bench::Options),
+}
+
+/// How it talks.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Talking")]
+pub(crate) struct Talk {
+    /// Print one JSON object a line instead of text
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Say nothing but results and errors
+    #[arg(long, short, global = true, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+    /// Say more; twice for every decision
+    #[arg(long, short, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+}
+
+/// Changes to the network.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Network")]
+pub(crate) struct NetworkChanges {
+    /// Classes to tell apart [default: the network's own]
+    #[arg(long, value_name = "N")]
+    pub(crate) classes: Option<usize>,
+    /// Channels of the pictures
+    #[arg(long, value_name = "N")]
+    pub(crate) in_channels: Option<usize>,
+    /// Rows and columns of the pictures
+    #[arg(long, value_name = "PIXELS")]
+    pub(crate) size: Option<usize>,
+    /// `small`: a 3x3 stem without pooling, for small pictures
+    #[arg(long, value_name = "KIND")]
+    pub(crate) stem: Option<Stem>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Stem {
+    /// 3x3 of stride 1, no pooling
+    Small,
+}
+
+impl NetworkChanges {
+    /// Changes a network as the flags say.
+    pub(crate) fn apply(&self, spec: &mut NetworkSpec) {
+        if let Some(classes) = self.classes {
+            spec.classes = classes;
+        }
+        if let Some(channels) = self.in_channels {
+            spec.input.channels = channels;
+        }
+        if let Some(size) = self.size {
+            (spec.input.height, spec.input.width) = (size, size);
+        }
+        if self.stem == Some(Stem::Small) {
+            spec.stem.kind = StemKind::Small;
+            spec.stem.pool = false;
+        }
+    }
+}
+
+/// Where and how it computes.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Computing")]
+pub(crate) struct Compute {
+    /// Where to compute
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    pub(crate) device: DeviceKind,
+    /// Threads that compute [default: all cores this process may use]
+    #[arg(long, value_name = "N")]
+    pub(crate) threads: Option<NonZeroUsize>,
+    /// Numbers to compute with
+    #[arg(long, value_name = "TYPE", default_value = "f32")]
+    pub(crate) precision: Precision,
+    /// No shortcuts in arithmetic: no Winograd, no reduced precision
+    #[arg(long)]
+    pub(crate) exact: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DeviceKind {
+    /// This machine's processor
+    Cpu,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Precision {
+    /// 32-bit floats
+    F32,
+}
+
+impl Compute {
+    /// The device of the flags. `RESNET_ISA` may force a narrower instruction set.
+    pub(crate) fn device(&self) -> Result<Device, Failure> {
+        let (DeviceKind::Cpu, Precision::F32) = (self.device, self.precision);
+        let mut device = Device { exact: self.exact, ..Device::detect() };
+        if let Some(threads) = self.threads {
+            device.threads = threads.get();
+        }
+        if let Ok(name) = std::env::var("RESNET_ISA") {
+            device.isa = Isa::parse(&name).map_err(|error| {
+                Failure::usage(format!("RESNET_ISA: {error}"), "unset it to take the best")
+            })?;
+        }
+        Ok(device)
+    }
+}
+
+/// The network, its weights, and what a foreign weights file does not say.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Model")]
+pub(crate) struct Model {
+    /// Network: a name that `resnet info` lists, or a TOML file; a model file of ours needs none
+    #[arg(long, value_name = "NAME|FILE.toml")]
+    pub(crate) model: Option<String>,
+    /// Weights: a model file of ours, safetensors, .pth or .th
+    #[arg(long, value_name = "FILE")]
+    pub(crate) weights: Option<PathBuf>,
+    /// Mean of each channel, of pixels in 0..1
+    #[arg(long, value_name = "R,G,B", value_delimiter = ',')]
+    pub(crate) mean: Option<Vec<f64>>,
+    /// Standard deviation of each channel
+    #[arg(long, value_name = "R,G,B", value_delimiter = ',')]
+    pub(crate) std: Option<Vec<f64>>,
+    /// Shorter side after resizing
+    #[arg(long, value_name = "PIXELS")]
+    pub(crate) resize: Option<usize>,
+    /// Side of the square cut from the centre
+    #[arg(long, value_name = "PIXELS")]
+    pub(crate) crop: Option<usize>,
+    /// Names of the classes: one a line, or columns `index`, `wnid`, `label` between tabs
+    #[arg(long, value_name = "FILE")]
+    pub(crate) classes_file: Option<PathBuf>,
+}
+
+impl Model {
+    /// What to load.
+    pub(crate) fn request(&self) -> Result<ModelRequest, Failure> {
+        let Some(weights) = self.weights.clone() else {
+            let hint = "`resnet train` makes a model file; --weights runs/.../checkpoints/best.safetensors";
+            return Err(Failure::usage(
+                "--weights is missing: there is nothing to compute with",
+                hint,
+            ));
+        };
+        let channels = |name: &str, values: &Option<Vec<f64>>| match values {
+            None => Ok(None),
+            Some(values) => <[f64; 3]>::try_from(values.as_slice()).map(Some).map_err(|_| {
+                let found = values.len();
+                Failure::usage(
+                    format!("{name} has {found} numbers, expected 3"),
+                    "as in 0.5,0.5,0.5",
+                )
+            }),
+        };
+        Ok(ModelRequest {
+            weights,
+            model: self.model.clone(),
+            classes_file: self.classes_file.clone(),
+            mean: channels("--mean", &self.mean)?,
+            std: channels("--std", &self.std)?,
+            resize: self.resize,
+            crop: self.crop,
+        })
+    }
+}

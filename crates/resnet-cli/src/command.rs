@@ -1,0 +1,7 @@
+//! The commands, one file each.
+
+pub(crate) mod bench;
+pub(crate) mod classify;
+pub(crate) mod eval;
+pub(crate) mod info;
+pub(crate) mod train;

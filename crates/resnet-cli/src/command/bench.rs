@@ -1,0 +1,123 @@
+//! `resnet bench`: how fast a network trains and infers on this machine.
+
+use std::io::Write;
+
+use clap::{Args, ValueEnum};
+use resnet::bench::{BenchMode, BenchOptions, BenchReport, bench, plan};
+use resnet::train::TrainError;
+use resnet::train::model::network;
+
+use crate::Outcome;
+use crate::arguments::{Compute, NetworkChanges};
+use crate::failure::{Failure, Status};
+use crate::view::View;
+
+const EXAMPLES: &str = "\
+Examples:
+  resnet bench --model resnet50 --mode infer --batch-size 1
+  resnet bench --model resnet18 --mode train --batch-size 16 --threads 2 --json
+  resnet bench --model mine.toml --plan
+  RESNET_ISA=avx2 resnet bench --model resnet18";
+
+/// Time a network
+///
+/// Outputs are compared with the portable engine's and the reference's before anything is timed. A
+/// training step goes from u8 pixels through loss and all gradients to updated parameters, an
+/// inference step from u8 pixels to logits. The rate is that of the median step.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Options {
+    /// Network: a name that `resnet info` lists, or a TOML file
+    #[arg(long, value_name = "NAME|FILE.toml", default_value = "resnet50")]
+    model: String,
+    /// What to time
+    #[arg(long, value_name = "MODE", default_value = "infer")]
+    mode: Mode,
+    /// Pictures a step
+    #[arg(long, value_name = "N", default_value_t = 16)]
+    batch_size: usize,
+    /// Seconds of timed steps, at least
+    #[arg(long, value_name = "S", default_value_t = 5.0)]
+    seconds: f64,
+    /// Print the plan, step by step, instead of timing it
+    #[arg(long)]
+    plan: bool,
+    #[command(flatten)]
+    changes: NetworkChanges,
+    #[command(flatten)]
+    compute: Compute,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Mode {
+    /// From pixels to updated parameters
+    Train,
+    /// From pixels to logits
+    Infer,
+}
+
+pub(crate) fn run(options: &Options, view: &View) -> Outcome {
+    let mut spec = network(&options.model)?;
+    options.changes.apply(&mut spec);
+    spec.validate().map_err(TrainError::from)?;
+    if options.batch_size == 0 {
+        return Err(Failure::usage("--batch-size is 0, expected at least 1", "16 is the default"));
+    }
+    let device = options.compute.device()?;
+    let what = BenchOptions {
+        spec,
+        mode: match options.mode {
+            Mode::Train => BenchMode::Train,
+            Mode::Infer => BenchMode::Infer,
+        },
+        batch_size: options.batch_size,
+        isa: device.isa,
+        threads: device.threads,
+        exact: device.exact,
+        seconds: options.seconds,
+    };
+    let mut out = view.stdout();
+    if options.plan {
+        write!(out, "{}", plan(&what)?)?;
+        return Ok(Status::Done);
+    }
+    view.note("checking the outputs, then timing");
+    let report = bench(&what)?;
+    if view.json() {
+        let object = serde_json::to_string(&report).expect("a report is plain data");
+        writeln!(out, "{object}")?;
+    } else {
+        print(&mut out, &report)?;
+    }
+    Ok(Status::Done)
+}
+
+fn print(out: &mut impl Write, report: &BenchReport) -> std::io::Result<()> {
+    let BenchReport { model, batch_size, precision, threads, isa, .. } = report;
+    let mode = match report.mode {
+        BenchMode::Train => "training",
+        BenchMode::Infer => "inference",
+    };
+    writeln!(out, "{model} {mode}, batch {batch_size}, {precision}, {threads} threads, {isa}")?;
+    writeln!(
+        out,
+        "{:.1} images/s; {:.1} GFLOP/s, {:.0} % of the measured peak (direct arithmetic counted)",
+        report.images_per_second,
+        report.gflops,
+        100.0 * report.peak_fraction
+    )?;
+    let ms = |seconds: f64| 1e3 * seconds;
+    writeln!(
+        out,
+        "step {:.2} ms (p10 {:.2}, p90 {:.2}) over {} steps; plan {}",
+        ms(report.seconds_p50),
+        ms(report.seconds_p10),
+        ms(report.seconds_p90),
+        report.steps,
+        report.plan
+    )?;
+    if let Some(bytes) = report.peak_memory_bytes {
+        writeln!(out, "peak memory {}", crate::view::bytes(bytes))?;
+    }
+    Ok(())
+}

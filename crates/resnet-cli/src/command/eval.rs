@@ -1,0 +1,115 @@
+//! `resnet eval`: accuracy of a model on a set of pictures.
+
+use std::io::Write;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+use clap::{Args, ValueEnum};
+use resnet::io::source::{self, OpenOptions};
+use resnet::train::TrainError;
+use resnet::{EvaluateOptions, Model, Predictor};
+use serde_json::json;
+
+use crate::Outcome;
+use crate::arguments::{self, Compute};
+use crate::failure::{Failure, Status};
+use crate::view::View;
+
+const EXAMPLES: &str = "\
+Examples:
+  resnet eval --weights runs/first/checkpoints/best.safetensors --data flowers
+  resnet eval --model resnet20 --weights resnet20-12fca82f.th --data test_batch.bin
+  resnet eval --model resnet50-v1 --weights resnet50.safetensors --data photos.tar \\
+      --classes-file imagenet_classes.tsv --json";
+
+/// Measure a model's accuracy
+///
+/// Every picture counts once. The classes of the pictures are matched to the model's by name where
+/// both have names.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Options {
+    /// Pictures: `generated`, a folder (by class), an archive, CIFAR files
+    #[arg(long, value_name = "ADDR", default_value = "generated", help_heading = "Data")]
+    data: String,
+    /// Which part of them [default: test, else val, else what there is]
+    #[arg(long, value_name = "PART", help_heading = "Data")]
+    split: Option<Split>,
+    /// Share of the training pictures that was held back for validation
+    #[arg(long, value_name = "F", help_heading = "Data")]
+    val_fraction: Option<f64>,
+    /// Pictures at a time; results do not depend on it
+    #[arg(long, value_name = "N", default_value_t = 32, help_heading = "Computing")]
+    batch_size: usize,
+    #[command(flatten)]
+    model: arguments::Model,
+    #[command(flatten)]
+    compute: Compute,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Split {
+    /// The training pictures
+    Train,
+    /// The validation pictures
+    Val,
+    /// The test pictures
+    Test,
+}
+
+pub(crate) fn run(options: &Options, view: &View, stop: &AtomicBool) -> Outcome {
+    let start = Instant::now();
+    let request = options.model.request()?;
+    if options.batch_size == 0 {
+        return Err(Failure::usage("--batch-size is 0, expected at least 1", "32 is the default"));
+    }
+    let model = Model::load(&request)?;
+    model.notices.iter().for_each(|notice| view.note(&format!("note: {notice}")));
+    view.note(&format!("pictures: {}", model.preprocess.describe()));
+    let opened = OpenOptions { val: None, val_fraction: options.val_fraction };
+    let data = source::open(&options.data, &opened).map_err(TrainError::from)?;
+    data.notices.iter().for_each(|notice| view.note(&format!("note: {notice}")));
+    let chosen = match options.split {
+        None => data.for_evaluation(),
+        Some(Split::Train) => data.train.as_ref(),
+        Some(Split::Val) => data.val.as_ref(),
+        Some(Split::Test) => data.test.as_ref(),
+    };
+    let Some(pictures) = chosen else {
+        let message = format!("{}: has no such part", options.data);
+        return Err(Failure::usage(message, "leave --split out to take what there is"));
+    };
+    let mut predictor = Predictor::new(model, options.compute.device()?)?;
+    let how = EvaluateOptions { batch_size: options.batch_size, ..EvaluateOptions::default() };
+    let found = predictor.evaluate(pictures, how, stop, &mut |_| {})?;
+    let Some(found) = found else { return Ok(Status::Interrupted) };
+    for broken in &found.broken {
+        view.note(&format!("note: left out: {}", broken.problem));
+    }
+    let (score, seconds) = (found.score, start.elapsed().as_secs_f64());
+    let mut out = view.stdout();
+    if view.json() {
+        let object = json!({
+            "images": score.images,
+            "top1": score.top1,
+            "top5": score.top5,
+            "correct": score.correct,
+            "loss": score.loss,
+            "skipped": score.skipped,
+            "seconds": seconds,
+        });
+        writeln!(out, "{object}")?;
+    } else {
+        let (top1, top5) = (100.0 * score.top1, 100.0 * score.top5);
+        writeln!(
+            out,
+            "top-1 {top1:.2} % ({} of {}), top-5 {top5:.2} %, loss {:.4}, {} skipped, {:.0} images/s",
+            score.correct,
+            score.images,
+            score.loss,
+            score.skipped,
+            score.images as f64 / seconds
+        )?;
+    }
+    Ok(Status::Done)
+}

@@ -1,0 +1,178 @@
+//! `resnet train`: a recipe in a run's folder, begun or gone on with.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::time::SystemTime;
+
+use clap::Args;
+use resnet::Training;
+use resnet::train::TrainError;
+use resnet::train::event::{End, Ending};
+use resnet::train::recipe::{self, Assignment};
+
+use crate::Outcome;
+use crate::arguments::{Compute, Stem};
+use crate::failure::{Failure, Status};
+use crate::view::View;
+use crate::view::training::TrainingView;
+
+const EXAMPLES: &str = "\
+Examples:
+  resnet train                                    a small network on generated pictures
+  resnet train --data flowers --val-fraction 0.1  a folder with one folder of images per class
+  resnet train --data cifar-10-batches-bin --val-fraction 0.1 --recipe cifar-fast
+  resnet train --resume runs/20260101-120000-resnet20 --epochs 20
+  resnet train --recipe mine.toml --set optimizer.lr=0.05 --set schedule.kind=cosine
+
+Recipes that come with it: cifar-fast, cifar-paper, imagenet-paper, imagenet-torchvision, generated,
+pictures. docs/recipes.md lists every key.
+Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted (the run can be resumed).";
+
+/// Train a network
+///
+/// Everything about a run is in one folder: recipe.toml, metrics.jsonl, log.txt and
+/// checkpoints/{last,best}.safetensors. A run that was stopped or killed goes on from its last
+/// checkpoint, to the bit.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Options {
+    /// Network: a name that `resnet info` lists, or a TOML file [default: resnet20 up to 64 pixels,
+    /// resnet18 above]
+    #[arg(long, value_name = "NAME|FILE.toml")]
+    model: Option<String>,
+    /// Weights to start from: a model file of ours, safetensors, .pth or .th
+    #[arg(long, value_name = "FILE")]
+    weights: Option<PathBuf>,
+    /// Start the classifier anew, whatever --weights has for it
+    #[arg(long, requires = "weights")]
+    new_head: bool,
+    /// `small`: a 3x3 stem without pooling, for small pictures
+    #[arg(long, value_name = "KIND")]
+    stem: Option<Stem>,
+    /// Pictures: `generated`, a folder (by class), an archive, CIFAR files [default: generated]
+    #[arg(long, value_name = "ADDR", help_heading = "Data")]
+    data: Option<String>,
+    /// Validation pictures, if elsewhere
+    #[arg(long, value_name = "ADDR", help_heading = "Data")]
+    val: Option<String>,
+    /// Share of the training pictures held back for validation
+    #[arg(long, value_name = "F", help_heading = "Data")]
+    val_fraction: Option<f64>,
+    /// What to do: a name or a TOML file
+    #[arg(long, value_name = "NAME|FILE.toml", help_heading = "Recipe", conflicts_with = "resume")]
+    recipe: Option<String>,
+    /// Change a key of the recipe; may be repeated
+    #[arg(long, value_name = "KEY=VALUE", help_heading = "Recipe")]
+    set: Vec<String>,
+    /// Passes over the training pictures
+    #[arg(long, value_name = "N", help_heading = "Recipe")]
+    epochs: Option<u32>,
+    /// Pictures a step
+    #[arg(long, value_name = "N", help_heading = "Recipe")]
+    batch_size: Option<u32>,
+    /// Learning rate, the schedule's highest
+    #[arg(long, value_name = "X", help_heading = "Recipe")]
+    lr: Option<f64>,
+    /// Initial weights, order and augmentation follow from it
+    #[arg(long, value_name = "N", help_heading = "Recipe")]
+    seed: Option<u32>,
+    /// Stop after so many steps in all; the schedule keeps its length
+    #[arg(long, value_name = "N", help_heading = "Recipe")]
+    max_steps: Option<u32>,
+    /// Stop after so much time, such as 90s or 2h; the schedule keeps its length
+    #[arg(long, value_name = "TIME", help_heading = "Recipe", value_parser = humantime::parse_duration)]
+    max_time: Option<std::time::Duration>,
+    /// The run's folder [default: runs/<time>-<model>]
+    #[arg(long, value_name = "DIR", help_heading = "Run", conflicts_with = "resume")]
+    run: Option<PathBuf>,
+    /// Go on with the run in a folder
+    #[arg(long, value_name = "DIR", help_heading = "Run")]
+    resume: Option<PathBuf>,
+    #[command(flatten)]
+    compute: Compute,
+}
+
+pub(crate) fn run(options: &Options, view: &View, stop: &AtomicBool) -> Outcome {
+    let device = options.compute.device()?;
+    let assignments = options.assignments()?;
+    let training = match &options.resume {
+        Some(run) => Training::resume(run, &assignments, device)?,
+        None => {
+            let text = options.recipe.as_deref().map(recipe::load).transpose();
+            let text = text.map_err(TrainError::from)?;
+            let run = options.run.clone().unwrap_or_else(|| options.default_run());
+            Training::begin(&run, text.as_ref(), &assignments, device)?
+        }
+    };
+    let mut events = TrainingView::new(view);
+    let end = training.run(stop, &mut |event| events.show(event))?;
+    events.finish()?;
+    if !view.json() {
+        what_next(view, &end);
+    }
+    Ok(match end.ending {
+        Ending::Interrupted => Status::Interrupted,
+        Ending::Finished | Ending::AlreadyFinished | Ending::MaxSteps | Ending::MaxTime => {
+            Status::Done
+        }
+    })
+}
+
+/// What to type next, to stderr: it is no result.
+fn what_next(view: &View, end: &End) {
+    let run = end.run.display();
+    let evaluate = format!("resnet eval --weights {run}/checkpoints/best.safetensors --data ADDR");
+    match end.ending {
+        Ending::Finished | Ending::AlreadyFinished => {
+            view.note(&format!("next: {evaluate}"));
+            view.note(&format!(
+                "      resnet classify --weights {run}/checkpoints/best.safetensors PICTURE..."
+            ));
+            view.note(&format!("      resnet train --resume {run} --epochs MORE"));
+        }
+        Ending::Interrupted | Ending::MaxSteps | Ending::MaxTime => {
+            view.note(&format!("next: resnet train --resume {run}"));
+        }
+    }
+}
+
+impl Options {
+    /// The flags as changes to the recipe, after those of `--set`.
+    fn assignments(&self) -> Result<Vec<Assignment>, Failure> {
+        let mut all = Vec::new();
+        for text in &self.set {
+            all.push(Assignment::parse(text).map_err(TrainError::from)?);
+        }
+        let mut add = |key: &str, flag: &str, value: Option<toml::Value>| {
+            all.extend(value.map(|value| Assignment::new(key, value, flag)));
+        };
+        let text = |value: &Option<String>| value.clone().map(toml::Value::String);
+        let number = |value: Option<u32>| value.map(|n| toml::Value::Integer(n.into()));
+        let weights = self.weights.as_ref().map(|path| path.display().to_string().into());
+        let seconds = self.max_time.map(|time| toml::Value::Float(time.as_secs_f64()));
+        add("model.name", "--model", text(&self.model));
+        add("model.weights", "--weights", weights);
+        add("model.new_head", "--new-head", self.new_head.then_some(toml::Value::Boolean(true)));
+        add("model.stem", "--stem", self.stem.map(|Stem::Small| "small".into()));
+        add("data.source", "--data", text(&self.data));
+        add("data.val", "--val", text(&self.val));
+        add("data.val_fraction", "--val-fraction", self.val_fraction.map(toml::Value::Float));
+        add("train.epochs", "--epochs", number(self.epochs));
+        add("train.batch_size", "--batch-size", number(self.batch_size));
+        add("optimizer.lr", "--lr", self.lr.map(toml::Value::Float));
+        add("train.seed", "--seed", number(self.seed));
+        add("train.max_steps", "--max-steps", number(self.max_steps));
+        add("train.max_seconds", "--max-time", seconds);
+        Ok(all)
+    }
+
+    /// `runs/<time>-<what>`, the time in UTC.
+    fn default_run(&self) -> PathBuf {
+        let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+        let digits: String = now.chars().filter(char::is_ascii_digit).collect();
+        let (day, time) = digits.split_at(8);
+        let what = self.model.as_deref().or(self.recipe.as_deref()).unwrap_or("generated");
+        let what = Path::new(what).file_stem().map_or("run".into(), |stem| stem.to_string_lossy());
+        PathBuf::from("runs").join(format!("{day}-{time}-{what}"))
+    }
+}
