@@ -9,6 +9,7 @@ use resnet_core::rng::{Purpose, Stream};
 use serde::{Deserialize, Serialize};
 
 use crate::picture::{Image, ImageRef};
+use crate::resize::{resize, shorter_side};
 
 /// One step of a recipe's `[augment]`, or of evaluation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -25,6 +26,40 @@ pub enum Step {
         /// The probability.
         p: f64,
     },
+    /// Cuts out a random part of the area and proportions and scales it to `size` x `size`
+    /// (torchvision's `RandomResizedCrop`).
+    RandomResizedCrop {
+        /// Rows and columns of the result.
+        size: u32,
+        /// The part's share of the area, lowest and highest.
+        #[serde(default = "default_scale")]
+        scale: [f64; 2],
+        /// Its width over its height, lowest and highest.
+        #[serde(default = "default_ratio")]
+        ratio: [f64; 2],
+    },
+    /// Scales so that the shorter side has `side` pixels (torchvision's `Resize(side)`).
+    Resize {
+        /// Pixels of the shorter side.
+        side: u32,
+    },
+    /// Cuts the middle out, padding with black where the picture is smaller (torchvision's
+    /// `CenterCrop`).
+    CenterCrop {
+        /// Rows of the result.
+        height: u32,
+        /// Columns of the result.
+        width: u32,
+    },
+}
+
+/// torchvision's defaults.
+fn default_scale() -> [f64; 2] {
+    [0.08, 1.0]
+}
+
+fn default_ratio() -> [f64; 2] {
+    [3.0 / 4.0, 4.0 / 3.0]
 }
 
 /// The stream that a sample's augmentation draws from.
@@ -44,6 +79,18 @@ pub fn apply<'a>(picture: ImageRef<'a>, steps: &[Step], stream: &mut Stream) -> 
                 if stream.uniform_f64() < p {
                     flip(&mut picture);
                 }
+            }
+            Step::RandomResizedCrop { size, scale, ratio } => {
+                let part = random_part((picture.width, picture.height), (scale, ratio), stream);
+                let cut = crop(&picture, part);
+                picture = owned(resize(cut.view(), size as usize, size as usize));
+            }
+            Step::Resize { side } => {
+                let (width, height) = shorter_side(picture.width, picture.height, side as usize);
+                picture = owned(resize(picture.view(), width, height));
+            }
+            Step::CenterCrop { height, width } => {
+                picture = center_crop(&picture, width as usize, height as usize);
             }
         }
     }
@@ -72,6 +119,76 @@ impl From<Image> for Picture<'static> {
     fn from(image: Image) -> Picture<'static> {
         Picture { width: image.width, height: image.height, pixels: image.pixels.into() }
     }
+}
+
+/// A rectangle of a picture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Part {
+    x: usize,
+    y: usize,
+    width: usize,
+    height: usize,
+}
+
+/// torchvision's `RandomResizedCrop.get_params`: ten tries at an area and proportions that fit, then
+/// the middle, as near to the proportions as the picture allows.
+fn random_part(
+    (width, height): (usize, usize),
+    (scale, ratio): ([f64; 2], [f64; 2]),
+    stream: &mut Stream,
+) -> Part {
+    let area = (width * height) as f64;
+    let between = |[low, high]: [f64; 2], u: f64| low + (high - low) * u;
+    let log_ratio = ratio.map(libm::log);
+    for _ in 0..10 {
+        let target = area * between(scale, stream.uniform_f64());
+        let proportion = libm::exp(between(log_ratio, stream.uniform_f64()));
+        let w = (target * proportion).sqrt().round_ties_even() as usize;
+        let h = (target / proportion).sqrt().round_ties_even() as usize;
+        if 0 < w && w <= width && 0 < h && h <= height {
+            let y = stream.below((height - h + 1) as u32) as usize;
+            let x = stream.below((width - w + 1) as u32) as usize;
+            return Part { x, y, width: w, height: h };
+        }
+    }
+    let own = width as f64 / height as f64;
+    let (w, h) = if own < ratio[0] {
+        (width, ((width as f64 / ratio[0]).round_ties_even() as usize).clamp(1, height))
+    } else if ratio[1] < own {
+        (((height as f64 * ratio[1]).round_ties_even() as usize).clamp(1, width), height)
+    } else {
+        (width, height)
+    };
+    Part { x: (width - w) / 2, y: (height - h) / 2, width: w, height: h }
+}
+
+fn crop(picture: &Picture<'_>, part: Part) -> Picture<'static> {
+    let rows = part.y..part.y + part.height;
+    let pixels: Vec<u8> =
+        rows.flat_map(|y| picture.view().row(y, part.x, part.width).iter().copied()).collect();
+    Picture { width: part.width, height: part.height, pixels: pixels.into() }
+}
+
+fn center_crop<'a>(picture: &Picture<'_>, width: usize, height: usize) -> Picture<'a> {
+    // torchvision pads first, half (rounded down) before, then cuts at int(round(half the rest)).
+    let pad = |size: usize, wanted: usize| wanted.saturating_sub(size) / 2;
+    let cut = |size: usize, wanted: usize| {
+        ((size.saturating_sub(wanted)) as f64 / 2.0).round_ties_even() as usize
+    };
+    let (left, top) = (pad(picture.width, width), pad(picture.height, height));
+    let (x, y) = (cut(picture.width, width), cut(picture.height, height));
+    let (columns, rows) = (width.min(picture.width), height.min(picture.height));
+    let mut pixels = vec![0; 3 * width * height];
+    for row in 0..rows {
+        let to = 3 * ((top + row) * width + left);
+        pixels[to..to + 3 * columns].copy_from_slice(picture.view().row(y + row, x, columns));
+    }
+    Picture { width, height, pixels: pixels.into() }
+}
+
+fn owned(picture: Picture<'_>) -> Picture<'static> {
+    let Picture { width, height, pixels } = picture;
+    Picture { width, height, pixels: pixels.into_owned().into() }
 }
 
 fn pad_crop(picture: &mut Picture, padding: u32, stream: &mut Stream) {

@@ -11,6 +11,7 @@ pub mod decode;
 mod error;
 pub mod loader;
 mod picture;
+pub mod resize;
 pub mod source;
 pub mod weights;
 

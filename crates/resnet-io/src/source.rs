@@ -1,6 +1,7 @@
 //! Where pictures come from: a list of labelled samples, and the ways to open one.
 
 mod cifar;
+mod files;
 mod generated;
 mod open;
 mod subset;
@@ -8,6 +9,7 @@ mod subset;
 use std::borrow::Cow;
 
 pub use self::cifar::Cifar;
+pub use self::files::PictureFiles;
 pub use self::generated::{Generated, GeneratedSpec, GeneratedSplit};
 pub use self::open::{DataSet, OpenOptions, open};
 pub use self::subset::{Subset, split_by_fraction};

@@ -42,7 +42,11 @@ impl Preprocess {
 
     /// The steps that a picture takes.
     pub fn steps(&self) -> Vec<Step> {
-        Vec::new()
+        let [rows, columns] = self.crop;
+        let resize = self.resize.map(|side| Step::Resize { side: side as u32 });
+        let crop = Step::CenterCrop { height: rows as u32, width: columns as u32 };
+        // Small pictures are taken as they are: another size is then an error, not a black border.
+        resize.into_iter().flat_map(|resize| [resize, crop.clone()]).collect()
     }
 
     /// One line for people.

@@ -1,10 +1,12 @@
 //! From an address to splits: what `--data` and `--val` mean.
 
 use std::fs;
+use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
 use super::cifar::Kind;
+use super::files;
 use super::{Cifar, Generated, GeneratedSpec, GeneratedSplit, Source, split_by_fraction};
 use crate::error::DataError;
 
@@ -99,6 +101,9 @@ fn open_folder(path: &Path) -> Result<DataSet, DataError> {
             bins.push(entry.path());
         }
     }
+    if bins.is_empty() {
+        return files::open_folder(path);
+    }
     bins.sort();
     let is_test = |file: &Path| {
         file.file_name().is_some_and(|name| name.to_string_lossy().starts_with("test"))
@@ -111,6 +116,9 @@ fn open_folder(path: &Path) -> Result<DataSet, DataError> {
 }
 
 fn open_file(path: &Path) -> Result<DataSet, DataError> {
+    if is_archive(path)? {
+        return files::open_archive(path);
+    }
     let content = fs::read(path).map_err(|source| DataError::Io { path: path.into(), source })?;
     if Kind::of(&content).is_none() {
         return Err(DataError::NotASet {
@@ -120,6 +128,16 @@ fn open_file(path: &Path) -> Result<DataSet, DataError> {
     }
     let source: Arc<dyn Source> = Arc::new(Cifar::open(&[path])?);
     Ok(DataSet { train: Some(source), val: None, test: None, notices: Vec::new() })
+}
+
+/// Whether a file begins as gzip or tar does.
+fn is_archive(path: &Path) -> Result<bool, DataError> {
+    let fail = |source| DataError::Io { path: path.into(), source };
+    let mut start = Vec::new();
+    fs::File::open(path).and_then(|file| file.take(512).read_to_end(&mut start)).map_err(fail)?;
+    // POSIX and GNU tar both have "ustar" at 257 in each header.
+    let is_tar = start.get(257..262) == Some(b"ustar");
+    Ok(is_tar || start.starts_with(&[0x1f, 0x8b]))
 }
 
 /// The name most like `given`, if one is like it at all.

@@ -1,0 +1,94 @@
+/* libjpeg reports errors by a function that must not return. Here it jumps back out of the decoder,
+ * and the caller gets the message: no unwinding through C, no exit. See jpeg.rs. */
+#include <setjmp.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <jpeglib.h>
+#include <jerror.h>
+
+struct failure {
+    struct jpeg_error_mgr manager; /* first, so that a pointer to one is a pointer to both */
+    jmp_buf out;
+    char *message; /* JMSG_LENGTH_MAX bytes */
+    int hit_end;   /* the data ended before the picture */
+};
+
+static void fail(j_common_ptr info) {
+    struct failure *failure = (struct failure *)info->err;
+    info->err->format_message(info, failure->message);
+    longjmp(failure->out, 1);
+}
+
+/* Warnings are not printed. The end of the data is one: libjpeg would go on with grey. */
+static void warn(j_common_ptr info, int level) {
+    struct failure *failure = (struct failure *)info->err;
+    if (level < 0) {
+        info->err->num_warnings++;
+        if (info->err->msg_code == JWRN_JPEG_EOF) failure->hit_end = 1;
+    }
+}
+
+static struct jpeg_error_mgr *prepare(struct failure *failure, char *message) {
+    struct jpeg_error_mgr *manager = jpeg_std_error(&failure->manager);
+    manager->error_exit = fail;
+    manager->emit_message = warn;
+    failure->message = message;
+    failure->hit_end = 0;
+    return manager;
+}
+
+/* Reads the header: width, height, channels (1, 3, or 4 for CMYK) and whether Adobe wrote it, which
+ * means inverted CMYK. Returns 0, or 1 with a message. */
+int resnet_jpeg_header(const uint8_t *data, size_t len, uint32_t *header, char *message) {
+    struct jpeg_decompress_struct info;
+    struct failure failure;
+    info.err = prepare(&failure, message);
+    if (setjmp(failure.out)) {
+        jpeg_destroy_decompress(&info);
+        return 1;
+    }
+    jpeg_create_decompress(&info);
+    jpeg_mem_src(&info, data, (unsigned long)len);
+    jpeg_read_header(&info, TRUE);
+    header[0] = info.image_width;
+    header[1] = info.image_height;
+    header[2] = info.num_components == 1 ? 1 : info.num_components == 4 ? 4 : 3;
+    header[3] = info.saw_Adobe_marker ? 1 : 0;
+    jpeg_destroy_decompress(&info);
+    return 0;
+}
+
+/* Decodes all rows of the header's size and channels into `out`: grey, RGB or CMYK. Returns 0, 1 with
+ * a message, or 2 if the data ended before the last row. */
+int resnet_jpeg_decode(const uint8_t *data, size_t len, uint8_t *out, size_t out_len, char *message) {
+    struct jpeg_decompress_struct info;
+    struct failure failure;
+    info.err = prepare(&failure, message);
+    if (setjmp(failure.out)) {
+        jpeg_destroy_decompress(&info);
+        return 1;
+    }
+    jpeg_create_decompress(&info);
+    jpeg_mem_src(&info, data, (unsigned long)len);
+    jpeg_read_header(&info, TRUE);
+    info.out_color_space = info.num_components == 1   ? JCS_GRAYSCALE
+                           : info.num_components == 4 ? JCS_CMYK
+                                                      : JCS_RGB;
+    jpeg_start_decompress(&info);
+    size_t stride = (size_t)info.output_width * info.output_components;
+    if (out_len / stride != info.output_height || out_len % stride != 0) {
+        jpeg_destroy_decompress(&info);
+        strcpy(message, "the header changed between two readings");
+        return 1;
+    }
+    while (info.output_scanline < info.output_height) {
+        JSAMPROW row = out + stride * info.output_scanline;
+        jpeg_read_scanlines(&info, &row, 1);
+    }
+    int hit_end = failure.hit_end;
+    jpeg_destroy_decompress(&info);
+    return hit_end ? 2 : 0;
+}

@@ -1,0 +1,86 @@
+//! JPEG by libjpeg's C code (`mozjpeg-sys`), through a small C file that turns its errors into values.
+//!
+//! The decoder, its inverse transform and its smooth chroma upsampling are libjpeg's defaults, as in
+//! Pillow, so the pixels are the same. The `unsafe` here is the two calls into that C file.
+#![expect(unsafe_code, reason = "calls into C; each call proves its buffers")]
+
+use std::ffi::{CStr, c_char, c_int};
+
+// The C library that `jpeg.c` calls is linked by this crate.
+use mozjpeg_sys as _;
+
+/// libjpeg's JMSG_LENGTH_MAX.
+const MESSAGE_LEN: usize = 200;
+
+unsafe extern "C" {
+    fn resnet_jpeg_header(
+        data: *const u8,
+        len: usize,
+        header: *mut u32,
+        message: *mut c_char,
+    ) -> c_int;
+    fn resnet_jpeg_decode(
+        data: *const u8,
+        len: usize,
+        out: *mut u8,
+        out_len: usize,
+        message: *mut c_char,
+    ) -> c_int;
+}
+
+/// What the header says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Header {
+    pub(super) width: usize,
+    pub(super) height: usize,
+    /// 1 grey, 3 RGB, 4 CMYK.
+    pub(super) channels: usize,
+    /// Adobe's files hold CMYK inverted.
+    pub(super) adobe: bool,
+}
+
+/// Reads the header.
+///
+/// # Errors
+/// What libjpeg says.
+pub(super) fn header(bytes: &[u8]) -> Result<Header, String> {
+    let (mut header, mut message) = ([0; 4], [0; MESSAGE_LEN]);
+    // SAFETY: `bytes` is readable for its length, `header` has the four places and `message` the
+    // MESSAGE_LEN bytes that the function writes at most; it keeps no pointer and does not unwind.
+    let status = unsafe {
+        let (header, message) = (header.as_mut_ptr(), message.as_mut_ptr());
+        resnet_jpeg_header(bytes.as_ptr(), bytes.len(), header, message)
+    };
+    if status != 0 {
+        return Err(text(&message));
+    }
+    let [width, height, channels] = [header[0], header[1], header[2]].map(|n| n as usize);
+    Ok(Header { width, height, channels, adobe: header[3] == 1 })
+}
+
+/// Decodes the pixels, `[height][width][channels]`.
+///
+/// # Errors
+/// What libjpeg says, or that the file ends too early.
+pub(super) fn pixels(bytes: &[u8], header: &Header) -> Result<Vec<u8>, String> {
+    let mut pixels = vec![0; header.width * header.height * header.channels];
+    let mut message = [0; MESSAGE_LEN];
+    // SAFETY: `bytes` is readable and `pixels` writable for their lengths, of which the function
+    // makes sure that the rows fit; `message` has the MESSAGE_LEN bytes that it writes at most; it
+    // keeps no pointer and does not unwind.
+    let status = unsafe {
+        let (out, out_len) = (pixels.as_mut_ptr(), pixels.len());
+        resnet_jpeg_decode(bytes.as_ptr(), bytes.len(), out, out_len, message.as_mut_ptr())
+    };
+    match status {
+        0 => Ok(pixels),
+        2 => Err("the file is truncated".into()),
+        _ => Err(text(&message)),
+    }
+}
+
+fn text(message: &[c_char; MESSAGE_LEN]) -> String {
+    let bytes = message.map(|c| c.cast_unsigned());
+    CStr::from_bytes_until_nul(&bytes)
+        .map_or_else(|_| "unknown error".into(), |text| text.to_string_lossy().to_lowercase())
+}
