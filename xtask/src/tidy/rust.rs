@@ -22,9 +22,14 @@ impl RustFile<'_> {
         self.first_test_line <= index
     }
 
-    /// Whether the file belongs to a library, whose users own the terminal.
+    /// Whether the file belongs to a library, whose users own the terminal; not to a program, an
+    /// example or a build script.
     fn is_library(&self) -> bool {
-        !self.path.starts_with("crates/resnet-cli/") && !self.path.starts_with("xtask/")
+        let is_program = self.path.starts_with("crates/resnet-cli/")
+            || self.path.starts_with("xtask/")
+            || self.path.contains("/examples/")
+            || self.path.ends_with("/build.rs");
+        !is_program
     }
 
     /// The name of the crate's folder.

@@ -80,10 +80,7 @@ pub fn fold_batch_norm(graph: &Graph) -> Result<(Graph, Vec<Fold>), GraphError> 
 /// The convolution that batch norm `i` can be folded into, and its eps.
 fn foldable(graph: &Graph, uses: &[u32], i: usize) -> Option<(NodeId, f64)> {
     let norm = &graph.nodes[i];
-    let eps = match norm.op {
-        Op::BatchNormInference { eps } => eps,
-        _ => return None,
-    };
+    let Op::BatchNormInference { eps } = norm.op else { return None };
     let x = norm.inputs[0];
     let conv = match graph.get(x).origin {
         Origin::Node(conv, 0) if uses[x.0 as usize] == 1 => conv,

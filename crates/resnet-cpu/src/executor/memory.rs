@@ -132,7 +132,6 @@ impl<'m> Operands<'m> {
     }
 
     /// Floats to write.
-    #[expect(clippy::mut_from_ref, reason = "`hand_out` gives each written slot out once")]
     pub(super) fn write(&self, slot: Slot) -> &'m mut [f32] {
         self.hand_out(slot, Access::Write);
         let (place, len) = self.floats(slot);
@@ -160,7 +159,6 @@ impl<'m> Operands<'m> {
     }
 
     /// Bytes to write.
-    #[expect(clippy::mut_from_ref, reason = "`hand_out` gives each written slot out once")]
     pub(super) fn write_bytes(&self, slot: Slot) -> &'m mut [u8] {
         self.hand_out(slot, Access::Write);
         let (place, bytes) = self.buffer(slot);

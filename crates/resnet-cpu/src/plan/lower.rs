@@ -1,19 +1,19 @@
 //! From nodes to steps: one function walks the graph, one arm an operation says its steps.
 
+mod elementary;
+mod norm;
+
 use resnet_core::graph::{Graph, Node, NodeId, Origin, TensorId};
-use resnet_core::op::{Conv2d, Op, Pool2d};
+use resnet_core::op::{Conv2d, Op};
 use resnet_core::{cost, executor::ExecutorError};
 use resnet_simd::Isa;
 
 use super::choose::{Purpose, winograd_tiles};
 use super::fuse::{self, Fusion, Group};
-use super::{
-    Buffer, Dims, GradSums, Layout, Plan, Residual, Slot, StateUse, Statistics, Step, Work,
-};
+use super::{Buffer, Dims, Layout, Plan, Slot, StateUse, Statistics, Step, Work};
 use super::{arena, fuse::Residual as NodeResidual};
 use crate::kernel::Rows;
 use crate::kernel::conv::{ConvPlan, ConvShape};
-use crate::kernel::window::Windows;
 
 /// Rows whose sums a pass of its own adds up in f32 before they are combined in f64.
 const CHUNK_ROWS: usize = 168;
@@ -385,79 +385,6 @@ impl<'a> Lowering<'a> {
         u
     }
 
-    /// The steps at a batch norm's own place: statistics if nobody made them, and coefficients.
-    fn norm_coefficients(&mut self, id: NodeId) {
-        let node = self.get(id);
-        let x = node.inputs[0];
-        let c = self.channels(x);
-        let [gamma, beta, mean, var] = [1, 2, 3, 4].map(|i| self.slot(node.inputs[i]));
-        let coefficients = self.floats(2 * c);
-        self.norms[id.0 as usize] = Some(NormSlots { coefficients });
-        let (eps, momentum) = match node.op {
-            Op::BatchNorm { eps, momentum } => (eps, momentum),
-            Op::BatchNormInference { eps } => {
-                let norm = [gamma, beta, mean, var];
-                self.push(Work::NormCoefficients { eps, norm, coefficients });
-                return;
-            }
-            _ => unreachable!("called for batch norms only"),
-        };
-        let rows = self.rows(x);
-        let made = self.fusion.statistics_of[x.0 as usize] == Some(id);
-        let partials = match self.partials[x.0 as usize] {
-            Some(made_with_it) if made => made_with_it,
-            _ => {
-                let partials = self.floats(rows.partials_len(2));
-                let (z, statistics) = (self.slot(x), Statistics { pivot: mean, partials });
-                self.push(Work::NormStatistics { rows, z, statistics });
-                partials
-            }
-        };
-        let new_running = [self.running_out(id, 3, mean), self.running_out(id, 4, var)];
-        let (batch_mean, rstd) = (self.out(node.outputs[1]), self.out(node.outputs[2]));
-        self.push(Work::NormFinish {
-            rows: rows.rows,
-            eps,
-            momentum,
-            partials,
-            gamma,
-            beta,
-            running: new_running,
-            mean: batch_mean,
-            rstd,
-            coefficients,
-        });
-    }
-
-    /// The place of a new running statistic, which starts as a copy of the old one.
-    fn running_out(&mut self, id: NodeId, output: usize, old: Slot) -> Slot {
-        let new = self.out(self.get(id).outputs[output]);
-        if new != old {
-            self.push(Work::Store { x: old, y: new });
-        }
-        new
-    }
-
-    fn normalize(&mut self, norm: NodeId, residual: NodeResidual, relu: bool, out: TensorId) {
-        let x = self.get(norm).inputs[0];
-        let z = self.slot(x);
-        let coefficients = self.coefficients(norm);
-        let residual = match residual {
-            NodeResidual::None => Residual::None,
-            NodeResidual::Plain(tensor) => Residual::Plain(self.slot(tensor)),
-            NodeResidual::Norm(other) => Residual::Norm {
-                z: self.slot(self.get(other).inputs[0]),
-                coefficients: self.coefficients(other),
-            },
-        };
-        let y = self.out_over(x, out);
-        self.push(Work::NormApply { z, coefficients, residual, relu, y });
-    }
-
-    fn coefficients(&self, norm: NodeId) -> Slot {
-        self.norms[norm.0 as usize].expect("a batch norm stands before its group").coefficients
-    }
-
     fn input_grad(
         &mut self,
         id: NodeId,
@@ -487,89 +414,6 @@ impl<'a> Lowering<'a> {
         let scratch = self.scratch(plan.gradient_scratch_len(self.threads));
         self.push(Work::ConvInputGrad { plan, dy, w, add, mask, sums, dx, scratch });
         Ok(())
-    }
-
-    /// The sums of batch norm gradient `norm` over gradient tensor `g`, to be made with it.
-    fn grad_sums(&mut self, norm: NodeId, g: TensorId, floats: usize) -> GradSums {
-        let partials = self.floats(floats);
-        self.partials[g.0 as usize] = Some(partials);
-        let inputs = &self.get(norm).inputs;
-        GradSums { z: self.slot(inputs[1]), mean: self.slot(inputs[3]), partials }
-    }
-
-    fn masked_grad(&mut self, dy: TensorId, mask: TensorId, out: TensorId) {
-        let rows = self.rows(dy);
-        let (from, mask) = (self.slot(dy), self.slot(mask));
-        let sums = self.fusion.sums_of[out.0 as usize]
-            .map(|norm| self.grad_sums(norm, out, rows.partials_len(2)));
-        let g = self.out_over(dy, out);
-        if sums.is_some() && g != from {
-            // The pass that also sums works in place.
-            self.push(Work::Store { x: from, y: g });
-            self.push(Work::MaskedGrad { rows, dy: g, mask, g, sums });
-        } else {
-            self.push(Work::MaskedGrad { rows, dy: from, mask, g, sums });
-        }
-    }
-
-    fn norm_grad(&mut self, id: NodeId) {
-        let node = self.get(id);
-        let [dy, x] = [node.inputs[0], node.inputs[1]];
-        let rows = self.rows(dy);
-        let [gamma, mean, rstd] = [2, 3, 4].map(|i| self.slot(node.inputs[i]));
-        let made = self.fusion.sums_of[dy.0 as usize] == Some(id);
-        let partials = match self.partials[dy.0 as usize] {
-            Some(made_with_it) if made => made_with_it,
-            _ => self.own_sums(rows, dy, GradSums { z: self.slot(x), mean, partials: mean }),
-        };
-        self.finish_norm_grad(id, partials, (gamma, mean, rstd), false);
-    }
-
-    fn own_sums(&mut self, rows: Rows, dy: TensorId, sums: GradSums) -> Slot {
-        let partials = self.floats(rows.partials_len(2));
-        let sums = GradSums { partials, ..sums };
-        self.push(Work::GradSums { rows, dy: self.slot(dy), sums });
-        partials
-    }
-
-    /// Gradients of a batch norm from its sums. A frozen one has constant statistics.
-    fn finish_norm_grad(
-        &mut self,
-        id: NodeId,
-        partials: Slot,
-        (gamma, mean, rstd): (Slot, Slot, Slot),
-        frozen: bool,
-    ) {
-        let node = self.get(id);
-        let [dy, x] = [node.inputs[0], node.inputs[1]];
-        let rows = self.rows(dy).rows;
-        let c = self.channels(dy);
-        let (dgamma, dbeta) = (self.out(node.outputs[1]), self.out(node.outputs[2]));
-        let coefficients = self.floats(3 * c);
-        self.push(Work::NormGradFinish {
-            rows,
-            frozen,
-            partials,
-            gamma,
-            rstd,
-            dgamma,
-            dbeta,
-            coefficients,
-        });
-        let (g, z) = (self.slot(dy), self.slot(x));
-        let dz = self.out_over(dy, node.outputs[0]);
-        self.push(Work::NormGradApply { g, z, mean, coefficients, dz });
-    }
-
-    fn frozen_norm_grad(&mut self, id: NodeId, eps: f64) {
-        let node = self.get(id);
-        let rows = self.rows(node.inputs[0]);
-        let [x, gamma, mean, var] = [1, 2, 3, 4].map(|i| self.slot(node.inputs[i]));
-        let rstd = self.floats(rows.channels);
-        self.push(Work::RunningRstd { eps, var, rstd });
-        let sums = GradSums { z: x, mean, partials: mean };
-        let partials = self.own_sums(rows, node.inputs[0], sums);
-        self.finish_norm_grad(id, partials, (gamma, mean, rstd), true);
     }
 
     fn weight_grad(&mut self, id: NodeId) -> Result<(), ExecutorError> {
@@ -636,99 +480,6 @@ impl<'a> Lowering<'a> {
             }
         }
         Ok(())
-    }
-
-    /// Operations that are one kernel each, on canonical operands.
-    fn elementary(&self, op: &Op, node: &Node, inputs: &[Slot], outputs: &[Slot]) -> Work {
-        let x = inputs[0];
-        let y = outputs[0];
-        let dims = |i: usize| self.dims(node.inputs[i]);
-        let dims_out = || self.dims(node.outputs[0]);
-        match op {
-            Op::Normalize { mean, std } => {
-                let scale = std.iter().map(|std| (1.0 / (255.0 * std)) as f32).collect();
-                let shift = mean.iter().zip(std).map(|(mean, std)| (-mean / std) as f32).collect();
-                Work::Normalize { x, y, scale, shift }
-            }
-            Op::Relu => Work::Relu { x, y },
-            Op::Sigmoid => Work::Sigmoid { x, y },
-            Op::SigmoidGrad => Work::SigmoidGrad { dy: x, y: inputs[1], dx: y },
-            Op::Add => Work::Add { a: x, b: inputs[1], y },
-            Op::DropoutGrad => Work::Multiply { a: x, b: inputs[1], y },
-            Op::ChannelScale => Work::ChannelScale { dims: dims(0), x, s: inputs[1], y },
-            Op::ChannelScaleGrad => {
-                Work::ChannelScaleGrad { dims: dims(0), dy: x, x: inputs[1], ds: y }
-            }
-            Op::MaxPool(pool) => {
-                Work::MaxPool { windows: windows(*pool, dims(0)), x, y, index: outputs[1] }
-            }
-            Op::MaxPoolGrad { pool, .. } => {
-                let windows = windows(*pool, dims_out());
-                Work::MaxPoolGrad { windows, dy: x, index: inputs[1], dx: y }
-            }
-            Op::AvgPool(pool) => Work::AvgPool { windows: windows(*pool, dims(0)), x, y },
-            Op::AvgPoolGrad { pool, .. } => {
-                Work::AvgPoolGrad { windows: windows(*pool, dims_out()), dy: x, dx: y }
-            }
-            Op::GlobalAvgPool => Work::GlobalAvgPool { dims: dims(0), x, y },
-            Op::GlobalAvgPoolGrad { .. } => {
-                Work::GlobalAvgPoolGrad { dims: dims_out(), dy: x, dx: y }
-            }
-            Op::SubsamplePad(shortcut) => {
-                Work::SubsamplePad { dims: dims(0), shortcut: *shortcut, x, y }
-            }
-            Op::SubsamplePadGrad { shortcut, .. } => {
-                Work::SubsamplePadGrad { dims: dims_out(), shortcut: *shortcut, dy: x, dx: y }
-            }
-            Op::Dropout { p, stream } => {
-                let (seed, step, mask) = (inputs[1], inputs[2], outputs[1]);
-                Work::Dropout { p: *p, stream: *stream, x, seed, step, y, mask }
-            }
-            Op::StochasticDepth { p, stream } => {
-                let (seed, step, keep) = (inputs[1], inputs[2], outputs[1]);
-                let samples = self.graph.shape(node.inputs[0])[0];
-                Work::StochasticDepth { p: *p, stream: *stream, samples, x, seed, step, y, keep }
-            }
-            Op::StochasticDepthGrad => {
-                let samples = self.graph.shape(node.inputs[0])[0];
-                Work::StochasticDepthGrad { samples, dy: x, keep: inputs[1], dx: y }
-            }
-            Op::CrossEntropy(loss_spec) => Work::CrossEntropy {
-                loss_spec: *loss_spec,
-                classes: self.channels(node.inputs[0]),
-                dense: self.is_dense(node),
-                logits: x,
-                targets: inputs[1],
-                loss: y,
-                probabilities: outputs[1],
-            },
-            Op::CrossEntropyGrad(loss_spec) => Work::CrossEntropyGrad {
-                loss_spec: *loss_spec,
-                classes: self.channels(node.inputs[0]),
-                dense: self.is_dense(node),
-                probabilities: x,
-                targets: inputs[1],
-                dlogits: y,
-            },
-            Op::Conv2d(_)
-            | Op::Linear
-            | Op::Conv2dInputGrad { .. }
-            | Op::LinearInputGrad
-            | Op::Conv2dWeightGrad(_)
-            | Op::LinearWeightGrad
-            | Op::BatchNorm { .. }
-            | Op::BatchNormInference { .. }
-            | Op::BatchNormGrad
-            | Op::BatchNormInferenceGrad { .. }
-            | Op::ReluGrad
-            | Op::SgdUpdate(_)
-            | Op::BiasGrad
-            | Op::ClipFactor { .. } => unreachable!("lowered by functions of their own"),
-        }
-    }
-
-    fn is_dense(&self, node: &Node) -> bool {
-        self.graph.shape(node.inputs[1]).len() == 2
     }
 
     /// Values that were not written into their state directly, at the end: a run reads old state.
@@ -805,10 +556,6 @@ impl<'a> Lowering<'a> {
             outputs,
         }
     }
-}
-
-fn windows(pool: Pool2d, input: Dims) -> Windows {
-    Windows::new(pool, input).expect("shape inference found windows")
 }
 
 fn conv_shape(conv: &Conv2d, x: &[usize], y: &[usize]) -> ConvShape {

@@ -25,6 +25,10 @@ fn random(seed: u32, len: usize) -> Vec<f32> {
     (0..len).map(hash).collect()
 }
 
+fn times(bound: Vec<f32>, factor: f64) -> Vec<f32> {
+    bound.iter().map(|&b| (f64::from(b) * factor) as f32).collect()
+}
+
 fn absolute(x: &[f32]) -> Vec<f32> {
     x.iter().map(|x| x.abs()).collect()
 }
@@ -75,27 +79,66 @@ impl Case {
 fn check(shape: ConvShape) {
     let case = Case::new(shape);
     for isa in Isa::available() {
-        let plan = ConvPlan::new(&shape, isa, None).unwrap();
-        let pool = ThreadPool::new(2);
-        let mut packed = AlignedVec::zeroed(plan.layout().len());
-        plan.layout().pack(&case.w, &mut packed);
-        let mut back = vec![0.0; case.w.len()];
-        plan.layout().unpack(&packed, &mut back);
-        assert_eq!(back, case.w, "packed and unpacked");
-        check_forward(&case, &plan, &pool, &packed);
-        check_input_gradient(&case, &plan, &pool, &packed);
-        check_weight_gradient(&case, &plan, &pool);
+        for tiles in [None, Some(Tiles::Two), Some(Tiles::Four)] {
+            let plan = ConvPlan::new(&shape, isa, tiles).unwrap();
+            if tiles.is_some() && !plan.transforms_forward() {
+                continue;
+            }
+            let pool = ThreadPool::new(2);
+            let mut packed = AlignedVec::zeroed(plan.layout().len());
+            plan.layout().pack(&case.w, &mut packed);
+            let mut back = vec![0.0; case.w.len()];
+            plan.layout().unpack(&packed, &mut back);
+            assert_eq!(back, case.w, "packed and unpacked");
+            let worse = excess(tiles);
+            check_forward(&case, &plan, &pool, &packed, worse);
+            check_input_gradient(&case, &plan, &pool, &packed, worse);
+            check_weight_gradient(&case, &plan, &pool, worse);
+        }
     }
 }
 
+/// How much larger than direct convolution's an error may be. Winograd's transforms add terms of both
+/// signs: those of F(2x2) by factors of one half, those of F(4x4) by factors up to eight.
+fn excess(tiles: Option<Tiles>) -> f64 {
+    match tiles {
+        None => 1.0,
+        Some(Tiles::Two) => 4.0,
+        Some(Tiles::Four) => 40.0,
+    }
+}
+
+/// The weights as the forward pass takes them.
+fn forward_weights(plan: &ConvPlan, pool: &ThreadPool, packed: &[f32]) -> Vec<f32> {
+    if !plan.transforms_forward() {
+        return packed.to_vec();
+    }
+    let mut u = vec![f32::NAN; plan.forward_weights_len()];
+    plan.transform_forward(pool, packed, &mut u);
+    u
+}
+
+/// The weights as the input gradient takes them.
+fn gradient_weights(plan: &ConvPlan, pool: &ThreadPool, packed: &[f32]) -> Vec<f32> {
+    let mut transposed = vec![f32::NAN; plan.transposed_layout().len()];
+    plan.layout().transpose(pool, packed, &mut transposed);
+    if !plan.transforms_gradient() {
+        return transposed;
+    }
+    let mut u = vec![f32::NAN; plan.gradient_weights_len()];
+    plan.transform_gradient(pool, &transposed, &mut u);
+    u
+}
+
 #[track_caller]
-fn check_forward(case: &Case, plan: &ConvPlan, pool: &ThreadPool, packed: &[f32]) {
+fn check_forward(case: &Case, plan: &ConvPlan, pool: &ThreadPool, packed: &[f32], worse: f64) {
+    let packed = &forward_weights(plan, pool, packed);
     let shape = &case.shape;
     let mut scratch = vec![f32::NAN; plan.forward_scratch_len(pool.threads())];
     let products = shape.kh * shape.kw * shape.cin / shape.groups;
     let want = conv_forward_scalar(shape, &case.x, &case.w);
     let bound = conv_forward_scalar(shape, &absolute(&case.x), &absolute(&case.w));
-    let bound = scaled(bound, products);
+    let bound = times(scaled(bound, products), worse);
     let y = guarded(shape.output_len(), |y| {
         let epilogue = Epilogue::default();
         conv_forward(plan, pool, &case.x, packed, epilogue, y, &mut scratch);
@@ -141,22 +184,43 @@ fn check_sums(
             let (ta, tb) = terms(i, c);
             (a, b, size) = (a + ta, b + tb, size + ta.abs() + tb.abs());
         }
-        let bound = size * f64::from(tolerance(len / channels)) + 1e-6;
+        // Squares have one sign, so that roundings add up: at most half an ulp of the whole for each
+        // term (Higham 2002, Accuracy and Stability of Numerical Algorithms, section 4.2).
+        let bound = size * f64::from(f32::EPSILON) * 0.5 * (len / channels) as f64 + 1e-6;
         assert!((first[c] - a).abs() <= bound, "sum of channel {c}: {} {a}; {shape:?}", first[c]);
-        assert!((second[c] - b).abs() <= bound, "second sum, channel {c}: {shape:?}");
+        assert!(
+            (second[c] - b).abs() <= bound,
+            "second sum, channel {c}: {} {b} ± {bound}; {shape:?}",
+            second[c]
+        );
     }
 }
 
 #[track_caller]
-fn check_input_gradient(case: &Case, plan: &ConvPlan, pool: &ThreadPool, packed: &[f32]) {
+fn check_input_gradient(
+    case: &Case,
+    plan: &ConvPlan,
+    pool: &ThreadPool,
+    packed: &[f32],
+    worse: f64,
+) {
     let shape = &case.shape;
-    let mut transposed = vec![f32::NAN; plan.transposed_layout().len()];
-    plan.layout().transpose(pool, packed, &mut transposed);
+    let transposed = gradient_weights(plan, pool, packed);
+    let mut scratch = vec![f32::NAN; plan.gradient_scratch_len(pool.threads())];
     let want = conv_input_gradient_scalar(shape, &case.dy, &case.w);
     let bound = conv_input_gradient_scalar(shape, &absolute(&case.dy), &absolute(&case.w));
     let bound = scaled(bound, shape.kh * shape.kw * shape.cout / shape.groups);
+    let bound = times(bound, worse);
     let dx = guarded(shape.input_len(), |dx| {
-        conv_input_gradient(plan, pool, &case.dy, &transposed, GradientEpilogue::default(), dx, &mut []);
+        conv_input_gradient(
+            plan,
+            pool,
+            &case.dy,
+            &transposed,
+            GradientEpilogue::default(),
+            dx,
+            &mut scratch,
+        );
     });
     assert_close("dx", shape, &dx, &want, &bound);
 
@@ -169,7 +233,7 @@ fn check_input_gradient(case: &Case, plan: &ConvPlan, pool: &ThreadPool, packed:
             mask: Some(&mask),
             sums: Some(GradientSums { z: &z, mean: &mean, partials: &mut partials }),
         };
-        conv_input_gradient(plan, pool, &case.dy, &transposed, epilogue, dx, &mut []);
+        conv_input_gradient(plan, pool, &case.dy, &transposed, epilogue, dx, &mut scratch);
     });
     for (i, &fused) in fused.iter().enumerate() {
         let want = if mask[i] > 0.0 { dx[i] + add[i] } else { 0.0 };
@@ -183,7 +247,7 @@ fn check_input_gradient(case: &Case, plan: &ConvPlan, pool: &ThreadPool, packed:
 }
 
 #[track_caller]
-fn check_weight_gradient(case: &Case, plan: &ConvPlan, pool: &ThreadPool) {
+fn check_weight_gradient(case: &Case, plan: &ConvPlan, pool: &ThreadPool, worse: f64) {
     let shape = &case.shape;
     let mut scratch = vec![f32::NAN; plan.weight_gradient_scratch_len(pool.threads())];
     let packed = guarded(plan.layout().len(), |dw| {
@@ -193,7 +257,8 @@ fn check_weight_gradient(case: &Case, plan: &ConvPlan, pool: &ThreadPool) {
     plan.layout().unpack(&packed, &mut dw);
     let want = conv_weight_gradient_scalar(shape, &case.x, &case.dy);
     let bound = conv_weight_gradient_scalar(shape, &absolute(&case.x), &absolute(&case.dy));
-    assert_close("dw", shape, &dw, &want, &scaled(bound, shape.n * shape.oh * shape.ow));
+    let bound = times(scaled(bound, shape.n * shape.oh * shape.ow), worse);
+    assert_close("dw", shape, &dw, &want, &bound);
     let mut repacked = vec![f32::NAN; packed.len()];
     plan.layout().pack(&dw, &mut repacked);
     let padding = packed.iter().zip(&repacked).position(|(a, b)| a != b);
@@ -220,6 +285,17 @@ fn channel_counts_of_all_kinds() {
         check(ConvShape::new((1, 5, 5, cin), cout, 3, 1, 1));
         check(ConvShape::new((3, 5, 4, cin), cout, 1, 2, 0));
     }
+}
+
+#[test]
+fn winograd_tiles_of_all_sizes_and_borders() {
+    for size in [3, 4, 5, 7, 8, 13] {
+        check(ConvShape::new((2, size, size + 1, 16), 24, 3, 1, 1));
+        check(ConvShape::new((1, size, size, 40), 33, 3, 1, 0));
+    }
+    check(ConvShape::new((1, 6, 9, 18), 50, 3, 1, 2));
+    check(ConvShape::new((5, 14, 14, 64), 64, 3, 1, 1));
+    check(ConvShape::new((8, 28, 28, 32), 32, 3, 1, 1));
 }
 
 #[test]
@@ -275,22 +351,27 @@ fn several_blocks_and_chunks_are_reduced() {
 #[test]
 fn the_number_of_threads_does_not_change_a_bit() {
     let case = Case::new(ConvShape::new((3, 28, 30, 16), 40, 3, 1, 1));
-    let run = |isa: Isa, threads: usize| {
-        let (plan, pool) = (ConvPlan::new(&case.shape, isa, None).unwrap(), ThreadPool::new(threads));
+    let run = |isa: Isa, threads: usize, tiles: Option<Tiles>| {
+        let (plan, pool) =
+            (ConvPlan::new(&case.shape, isa, tiles).unwrap(), ThreadPool::new(threads));
         let mut packed = vec![0.0; plan.layout().len()];
         plan.layout().pack(&case.w, &mut packed);
         let pivot = vec![0.1; case.shape.cout];
         let mut partials = vec![0.0; plan.forward_chunks() * 2 * case.shape.cout];
         let mut y = vec![0.0; case.shape.output_len()];
-        let mut scratch = vec![0.0; plan.weight_gradient_scratch_len(threads)];
+        let scratch_len = plan.weight_gradient_scratch_len(threads);
+        let mut scratch = vec![0.0; scratch_len.max(plan.forward_scratch_len(threads))];
+        let weights = forward_weights(&plan, &pool, &packed);
         let statistics = Some(Statistics { pivot: &pivot, partials: &mut partials });
         let epilogue = Epilogue { statistics, ..Epilogue::default() };
-        conv_forward(&plan, &pool, &case.x, &packed, epilogue, &mut y, &mut scratch);
+        conv_forward(&plan, &pool, &case.x, &weights, epilogue, &mut y, &mut scratch);
         conv_weight_gradient(&plan, &pool, &case.x, &case.dy, &mut packed, &mut scratch);
         (y, partials, packed)
     };
     for isa in Isa::available() {
-        assert!(run(isa, 1) == run(isa, 3), "{isa:?}");
+        for tiles in [None, Some(Tiles::Two), Some(Tiles::Four)] {
+            assert!(run(isa, 1, tiles) == run(isa, 3, tiles), "{isa:?} {tiles:?}");
+        }
     }
 }
 
@@ -301,22 +382,25 @@ fn an_image_alone_and_in_a_batch_gives_the_same_bits() {
     {
         let batch = ConvShape::new((5, size, size, cin), cout, kernel, stride, pad);
         let case = Case::new(batch);
-        let forward = |shape: ConvShape, x: &[f32], isa: Isa| {
-            let (plan, pool) = (ConvPlan::new(&shape, isa, None).unwrap(), ThreadPool::new(2));
+        let forward = |shape: ConvShape, x: &[f32], isa: Isa, tiles: Option<Tiles>| {
+            let (plan, pool) = (ConvPlan::new(&shape, isa, tiles).unwrap(), ThreadPool::new(2));
             let mut packed = vec![0.0; plan.layout().len()];
             plan.layout().pack(&case.w, &mut packed);
             let mut y = vec![0.0; shape.output_len()];
             let mut scratch = vec![0.0; plan.forward_scratch_len(2)];
-            conv_forward(&plan, &pool, x, &packed, Epilogue::default(), &mut y, &mut scratch);
+            let w = forward_weights(&plan, &pool, &packed);
+            conv_forward(&plan, &pool, x, &w, Epilogue::default(), &mut y, &mut scratch);
             y
         };
         for isa in Isa::available() {
-            let together = forward(batch, &case.x, isa);
-            let alone = ConvShape { n: 1, ..batch };
-            for (image, y) in
-                case.x.chunks(alone.input_len()).zip(together.chunks(alone.output_len()))
-            {
-                assert!(forward(alone, image, isa) == y, "{isa:?} {batch:?}");
+            for tiles in [None, Some(Tiles::Two), Some(Tiles::Four)] {
+                let together = forward(batch, &case.x, isa, tiles);
+                let alone = ConvShape { n: 1, ..batch };
+                for (image, y) in
+                    case.x.chunks(alone.input_len()).zip(together.chunks(alone.output_len()))
+                {
+                    assert!(forward(alone, image, isa, tiles) == y, "{isa:?} {batch:?} {tiles:?}");
+                }
             }
         }
     }

@@ -66,7 +66,7 @@ mod tests {
     fn other_remainders_stay_as_they_are() {
         check(8, 4, Mode::Train, &[0..4, 4..8]);
         check(10, 4, Mode::Train, &[0..4, 4..8, 8..10]);
-        check(3, 4, Mode::Eval, &[0..3]);
+        check(3, 2, Mode::Eval, &[0..2, 2..3]);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::io::Read;
 
 use resnet_io::decode::decode;
 
-use crate::shared::{sha256, shared};
+use crate::real_data::{sha256, shared};
 
 /// Formats that are not promised.
 const OTHER_FORMATS: [&str; 5] = ["TIFF", "PPM", "TGA", "ICO", "PCX"];

@@ -2,7 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod decode;
+mod real_data;
 mod resize;
-mod shared;
+
 mod sources;
 mod weights;

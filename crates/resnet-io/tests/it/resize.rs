@@ -3,7 +3,7 @@
 use resnet_io::ImageRef;
 use resnet_io::resize::resize;
 
-use crate::shared::sha256;
+use crate::real_data::sha256;
 
 #[test]
 fn every_size_has_pillows_pixels() {

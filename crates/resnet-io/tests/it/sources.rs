@@ -7,7 +7,7 @@ use resnet_io::DataError;
 use resnet_io::decode::decode;
 use resnet_io::source::{Encoded, OpenOptions, open};
 
-use crate::shared::shared;
+use crate::real_data::shared;
 
 fn write_picture(path: &Path, value: u8) {
     fs::create_dir_all(path.parent().unwrap()).unwrap();

@@ -290,8 +290,9 @@ impl Reduce<'_> {
             };
             let columns: [[S::F32; 3]; 4] =
                 std::array::from_fn(|x| line(std::array::from_fn(|y| sum(4 * y + x))));
-            for y in 0..3 {
-                let row = line(std::array::from_fn(|x| columns[x][y]));
+            let rows: [[S::F32; 3]; 3] =
+                std::array::from_fn(|y| line(std::array::from_fn(|x| columns[x][y])));
+            for (y, row) in rows.into_iter().enumerate() {
                 for (x, value) in row.into_iter().enumerate() {
                     s.store(value, &mut self.dw[(3 * y + x) * len + i..]);
                 }

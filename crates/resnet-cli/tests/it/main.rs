@@ -1,0 +1,8 @@
+//! The real binary in a temporary folder: stdout, stderr and exit status.
+#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+mod bad_input;
+mod help;
+mod info;
+mod runs;
+mod session;
