@@ -1,6 +1,6 @@
 //! Gradients as a graph pass: the forward graph in, the graph with gradient nodes out.
 //!
-//! [`rule`] is the table: one arm an operation, the formula beside it. [`gradients`] is the driver:
+//! `rule` is the table: one arm an operation, the formula beside it. [`gradients`] is the driver:
 //! reverse order, accumulation, and skipping what no parameter depends on.
 //!
 //! Order is part of the contract, since sums are not associative and planners match chains:

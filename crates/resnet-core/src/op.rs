@@ -76,11 +76,12 @@ pub struct Pool2d {
 impl Pool2d {
     /// Output length along a side of `size` pixels, as PyTorch's `pooling_output_shape`.
     pub fn output_len(&self, size: usize) -> Option<usize> {
-        let padded = (size + 2 * self.pad).checked_sub(self.kernel)?;
+        let padded = size + 2 * self.pad;
         if !self.ceil {
-            return Some(padded / self.stride + 1);
+            return Some(padded.checked_sub(self.kernel)? / self.stride + 1);
         }
-        let len = padded.div_ceil(self.stride) + 1;
+        // A window that is larger than the picture counts, too, if a step less would fit.
+        let len = (padded + self.stride - 1).checked_sub(self.kernel)? / self.stride + 1;
         // The last window must start inside the picture or its left border.
         let starts_outside = (len - 1) * self.stride >= size + self.pad;
         Some(if starts_outside { len - 1 } else { len })

@@ -179,6 +179,13 @@ impl DataError {
                 "the folders of all splits are matched by name".into()
             }
             DataError::WrongSize { .. } => "set a resize and a crop".into(),
+            DataError::BatchSize { .. } => {
+                "a smaller --batch-size, or none: the recipe's is made to fit".into()
+            }
+            DataError::NotAnImage { .. } | DataError::Decode { .. } => {
+                "JPEG, PNG, GIF, BMP and WebP are read; open the file elsewhere, or leave it out"
+                    .into()
+            }
             _ => return None,
         })
     }

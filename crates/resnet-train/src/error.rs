@@ -152,8 +152,16 @@ impl TrainError {
                 "a folder needs train/ in it, or one folder of images per class".into()
             }
             TrainError::UnknownNetwork { .. } => "name it with --model".into(),
-            TrainError::Weights(_)
-            | TrainError::Checkpoint(_)
+            TrainError::Spec(SpecError::UnknownName { .. }) => {
+                "`resnet info` lists the networks; one of your own is a file that ends in .toml"
+                    .into()
+            }
+            TrainError::Weights(_) => {
+                "safetensors, .pth and .th files are read; if this is one, it may be incomplete: \
+                 fetch it again"
+                    .into()
+            }
+            TrainError::Checkpoint(_)
             | TrainError::Spec(_)
             | TrainError::SpecFile { .. }
             | TrainError::Graph(_)

@@ -145,7 +145,7 @@ pub fn bench(options: &BenchOptions) -> Result<BenchReport, BenchError> {
     })
 }
 
-/// The plan of the step that [`bench`] would time, as a table.
+/// The plan of the step that [`bench()`] would time, as a table.
 ///
 /// # Errors
 /// If the network cannot run.

@@ -2,4 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod fixture;
 mod gradients;
+mod ops;
+mod parity;

@@ -31,7 +31,7 @@ pub fn write(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -
     sync_folder(path)
 }
 
-/// Copies a file in place of what was at `to`, as [`write`] does.
+/// Copies a file in place of what was at `to`, as [`write()`] does.
 ///
 /// # Errors
 /// What the system says. What was at `to` is then untouched.

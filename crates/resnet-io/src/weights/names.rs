@@ -1,7 +1,7 @@
 //! Whose names a file uses, and what we call the same tensors: torchvision's names, everywhere.
 //!
 //! Three things stand between: dictionaries around the weights (`state_dict`, `model`), prefixes
-//! that training wrappers leave (`module.`), and other projects' spellings. [`SPELLINGS`] is the
+//! that training wrappers leave (`module.`), and other projects' spellings. `SPELLINGS` is the
 //! only place that knows the last.
 
 use std::collections::HashMap;
