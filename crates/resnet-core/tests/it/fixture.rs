@@ -6,9 +6,12 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use resnet_core::build::{BuildOptions, Mode};
+use resnet_core::build::{BuildOptions, Mode, forward};
 use resnet_core::executor::Executor;
+use resnet_core::graph::Graph;
+use resnet_core::op::Op;
 use resnet_core::oracle::{self, Summary};
+use resnet_core::pass::dead::drop_dead_nodes;
 use resnet_core::spec::{NetworkSpec, ShortcutKind};
 use resnet_core::zoo;
 use serde::Deserialize;
@@ -17,10 +20,11 @@ use serde::de::DeserializeOwned;
 /// One network: `fixtures/parity/NETWORK.json`.
 #[derive(Deserialize)]
 pub(crate) struct Network {
-    model: String,
+    pub(crate) model: String,
     classes: usize,
     pub(crate) evaluation: Evaluation,
     pub(crate) training: Training,
+    pub(crate) seeds: Vec<Seed>,
 }
 
 /// Logits of a made batch, by running statistics.
@@ -40,6 +44,85 @@ pub(crate) struct Training {
     pub(crate) logits: Vec<Vec<f64>>,
     pub(crate) running: BTreeMap<String, Summary>,
     pub(crate) gradients: BTreeMap<String, Summary>,
+}
+
+/// How far PyTorch's f32 strays from its f64 in the training step of another seed.
+#[derive(Deserialize)]
+pub(crate) struct Seed {
+    pub(crate) seed: u64,
+    /// In f64, with fewer digits than the first seed's, which are in [`Training`] alone.
+    pub(crate) gradients: BTreeMap<String, Summary>,
+    pub(crate) f32: Strays,
+}
+
+/// PyTorch's f32 in its two memory layouts.
+#[derive(Deserialize)]
+pub(crate) struct Strays {
+    pub(crate) nchw: Stray,
+    pub(crate) channels_last: Stray,
+}
+
+/// Distances of f32 from f64.
+#[derive(Deserialize)]
+pub(crate) struct Stray {
+    /// Relative L2 distance of a gradient, the median over the parameters.
+    pub(crate) median: f64,
+}
+
+/// torchvision's deep networks at full size: `fixtures/parity/layout.json`.
+#[derive(Deserialize)]
+pub(crate) struct Layout {
+    classes: usize,
+    size: usize,
+    pub(crate) nets: BTreeMap<String, LayoutNetwork>,
+}
+
+/// What is stored of one picture's logits.
+#[derive(Deserialize)]
+pub(crate) struct LayoutNetwork {
+    largest: f64,
+    argmax: usize,
+    logits: Summary,
+}
+
+impl LayoutNetwork {
+    /// How far logits are from these, as a share of the largest: by the samples stored, and on
+    /// average over all of them by the projections.
+    #[track_caller]
+    pub(crate) fn apart(&self, model: &str, ours: &[f64]) -> f64 {
+        let argmax = (0..ours.len()).max_by(|&a, &b| ours[a].total_cmp(&ours[b]));
+        assert_eq!(argmax, Some(self.argmax), "{model}");
+        let name = format!("layout/{model}");
+        let pairs = self.logits.pairs(&name, ours);
+        let sampled = pairs.iter().map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+        let mean = self.logits.distance(&name, ours) / (ours.len() as f64).sqrt();
+        sampled.max(mean) / self.largest
+    }
+}
+
+/// A network of [`Layout`] in evaluation, of one picture of real numbers in place of pixels.
+pub(crate) fn layout_network(layout: &Layout, model: &str) -> Graph {
+    let mut spec = zoo::network(model).unwrap();
+    spec.classes = layout.classes;
+    (spec.input.height, spec.input.width) = (layout.size, layout.size);
+    let mut graph = forward(&spec, &options(1, Mode::Evaluation)).unwrap();
+    let normalized = graph.nodes[0].outputs[0];
+    assert!(matches!(graph.nodes[0].op, Op::Normalize { .. }));
+    graph.inputs.clear();
+    let input = graph.input("reals", graph.ty(normalized).clone());
+    for id in graph.nodes.iter_mut().flat_map(|node| &mut node.inputs) {
+        if *id == normalized {
+            *id = input;
+        }
+    }
+    drop_dead_nodes(&graph).unwrap()
+}
+
+/// The picture of [`Layout`], NHWC: `4u - 2` of the name `input`, counted in NCHW order.
+pub(crate) fn float_input(layout: &Layout) -> Vec<f32> {
+    let pixels = layout.size * layout.size;
+    let u = oracle::uniform("input", 3 * pixels);
+    (0..pixels).flat_map(|i| [0, 1, 2].map(|c| 4.0 * u[c * pixels + i] - 2.0)).collect()
 }
 
 /// Reads `fixtures/PATH`.

@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+#[allow(dead_code, reason = "the engine's tests read the rest of it")]
 mod fixture;
 mod gradients;
 mod ops;
+mod optimizer;
 mod parity;

@@ -6,7 +6,7 @@ use resnet_core::op::CrossEntropy;
 use resnet_core::reference::ReferenceExecutor;
 use resnet_core::step::{Targets, gradient_graph, gradient_name};
 
-use crate::fixture::{Network, apart, fill, options, read};
+use crate::fixture::{Layout, Network, apart, fill, float_input, layout_network, options, read};
 
 /// Two programs that sum in different orders in f64 differ by some 1e-13 in the deepest network
 /// here; a wrong term shows at 1e-6 or more. Relative: logits by the largest, gradients and
@@ -131,4 +131,41 @@ fn cifar_network_with_shortcut_c_equals_pytorch() {
 #[test]
 fn plain_network_equals_pytorch() {
     check("plain20");
+}
+
+fn check_layout(model: &str) {
+    let layout: Layout = read("parity/layout.json");
+    let graph = layout_network(&layout, model);
+    let mut executor = ReferenceExecutor::<f64>::new();
+    let step = executor.compile(&graph).unwrap();
+    fill(&mut executor, 0);
+    executor.run(step, &[Input::F32(&float_input(&layout))]).unwrap();
+    let far = layout.nets[model].apart(model, &executor.output_f64(step, "logits").unwrap());
+    println!("{model}: {far:.1e} of the largest logit from PyTorch");
+    assert!(far <= TOLERANCE, "{model}: {far:.1e}");
+}
+
+#[test]
+fn resnet18_at_full_size_equals_pytorch() {
+    check_layout("resnet18");
+}
+
+#[test]
+fn resnet34_at_full_size_equals_pytorch() {
+    check_layout("resnet34");
+}
+
+#[test]
+fn resnet50_at_full_size_equals_pytorch() {
+    check_layout("resnet50");
+}
+
+#[test]
+fn resnet101_at_full_size_equals_pytorch() {
+    check_layout("resnet101");
+}
+
+#[test]
+fn resnet152_at_full_size_equals_pytorch() {
+    check_layout("resnet152");
 }

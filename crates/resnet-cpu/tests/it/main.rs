@@ -2,4 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod conv;
+#[allow(dead_code, reason = "the reference's tests read the rest of it")]
+#[path = "../../../resnet-core/tests/it/fixture.rs"]
+mod fixture;
 mod networks;
+mod parity;
