@@ -50,15 +50,16 @@ impl Classes {
     }
 
     /// For each class of some pictures, by name, its number in the model: by wnid, then by label,
-    /// exactly. Where no names are known, or all are plain numbers, order alone can tell.
+    /// exactly. Where the model's names are not known, order tells if the numbers agree.
     ///
     /// # Errors
-    /// A name that is none of the model's; more classes than the model has.
+    /// A name that is none of the model's; another number of classes where only order could tell.
     pub fn positions(&self, names: &[String], classes: usize) -> Result<Vec<u32>, TrainError> {
         if self.labels.is_empty() {
-            if classes < names.len() {
+            if classes != names.len() {
                 let found = names.len();
-                let message = format!("the pictures have {found} classes, the model {classes}");
+                let message =
+                    format!("the pictures have {found} classes, the model {classes} without names");
                 return Err(TrainError::Classes { message });
             }
             return Ok((0..).take(names.len()).collect());

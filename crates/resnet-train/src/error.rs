@@ -152,6 +152,9 @@ impl TrainError {
                 "a folder needs train/ in it, or one folder of images per class".into()
             }
             TrainError::UnknownNetwork { .. } => "name it with --model".into(),
+            TrainError::Classes { .. } => {
+                "--classes-file names the model's classes, one a line in its order".into()
+            }
             TrainError::Spec(SpecError::UnknownName { .. }) => {
                 "`resnet info` lists the networks; one of your own is a file that ends in .toml"
                     .into()
@@ -167,8 +170,7 @@ impl TrainError {
             | TrainError::Graph(_)
             | TrainError::Executor(_)
             | TrainError::Io { .. }
-            | TrainError::ClassNames { .. }
-            | TrainError::Classes { .. } => return None,
+            | TrainError::ClassNames { .. } => return None,
         })
     }
 }

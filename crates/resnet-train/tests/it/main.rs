@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod checkpoint;
+mod curve;
 mod event;
 mod model;
 mod recipe;

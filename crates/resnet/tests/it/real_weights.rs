@@ -1,0 +1,138 @@
+//! Trained weights of others on real pictures: every prediction is PyTorch's.
+//!
+//! The files lie beside the checkout or not at all; then the tests say what they skipped.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+
+use resnet::io::source::{OpenOptions, open};
+use resnet::train::evaluate::Evaluation;
+use resnet::{Device, EvaluateOptions, Model, ModelRequest, Predictor};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+fn shared(file: &str) -> Option<PathBuf> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data").join(file);
+    if path.exists() {
+        return Some(path);
+    }
+    println!("skipped: shared/data/{file} is not there");
+    None
+}
+
+fn read<T: DeserializeOwned>(path: &Path) -> T {
+    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
+fn predictor(weights: PathBuf, model: &str, classes_file: Option<PathBuf>) -> Predictor {
+    let model = Some(model.into());
+    let request = ModelRequest { weights, model, classes_file, ..ModelRequest::default() };
+    Predictor::new(Model::load(&request).unwrap(), Device::detect()).unwrap()
+}
+
+fn evaluate(predictor: &mut Predictor, data: &Path) -> Evaluation {
+    let source = open(&data.display().to_string(), &OpenOptions::default()).unwrap();
+    let options = EvaluateOptions { batch_size: 25, workers: 1 };
+    let pictures = source.for_evaluation().unwrap();
+    let never = AtomicBool::new(false);
+    predictor.evaluate(pictures, options, &never, &mut |_| {}).unwrap().unwrap()
+}
+
+/// How many were right, and how many among the first five.
+fn hits(found: &Evaluation) -> (u64, u64) {
+    let top5 = found.score.top5 * found.score.images as f64;
+    (found.score.correct, top5.round() as u64)
+}
+
+/// `cifar10-reference.json`.
+#[derive(Deserialize)]
+struct Cifar {
+    nets: BTreeMap<String, CifarNetwork>,
+}
+
+#[derive(Deserialize)]
+struct CifarNetwork {
+    correct_of_1000: u64,
+    top5_correct_of_1000: u64,
+    mean_cross_entropy: f64,
+    /// A digit a picture.
+    predictions: String,
+}
+
+#[track_caller]
+fn check_cifar(file: &str, model: &str) {
+    let (Some(weights), Some(reference), Some(data)) = (
+        shared(&format!("{file}.th")),
+        shared("cifar10-reference.json"),
+        shared("cifar10-lossless-test-1000.bin"),
+    ) else {
+        return;
+    };
+    let expected = &read::<Cifar>(&reference).nets[file];
+    let found = evaluate(&mut predictor(weights, model, None), &data);
+    let predictions: String = found.predictions.iter().map(u32::to_string).collect();
+    assert_eq!(predictions, expected.predictions);
+    assert_eq!(hits(&found), (expected.correct_of_1000, expected.top5_correct_of_1000));
+    let loss = found.score.loss;
+    assert!((loss - expected.mean_cross_entropy).abs() < 1e-6, "loss {loss}");
+}
+
+#[test]
+fn resnet20_predicts_as_pytorch_does() {
+    check_cifar("resnet20-12fca82f", "resnet20");
+}
+
+#[test]
+fn resnet32_predicts_as_pytorch_does() {
+    check_cifar("resnet32-d509ac18", "resnet32");
+}
+
+#[test]
+fn resnet44_predicts_as_pytorch_does() {
+    check_cifar("resnet44-014dd654", "resnet44");
+}
+
+#[test]
+fn resnet56_predicts_as_pytorch_does() {
+    check_cifar("resnet56-4bfd9763", "resnet56");
+}
+
+/// `imagenet-reference.json`.
+#[derive(Deserialize)]
+struct ImageNet {
+    photos: Vec<Photo>,
+}
+
+#[derive(Deserialize)]
+struct Photo {
+    wnid: String,
+    argmax: u32,
+}
+
+/// ResNet-50 as published: the stride lies on the first 1x1 convolution. The shapes are v1.5's, so
+/// only predictions tell the two apart.
+#[test]
+fn resnet50_v1_predicts_as_pytorch_does_and_is_not_taken_for_v1_5() {
+    let weights = match std::env::var_os("RESNET50_V1_WEIGHTS") {
+        Some(path) => Some(PathBuf::from(path)),
+        None => shared("resnet50-imagenet-v1.safetensors"),
+    };
+    let (Some(weights), Some(reference), Some(data)) =
+        (weights, shared("imagenet-reference.json"), shared("imagenet-photos-125.tar"))
+    else {
+        return;
+    };
+    let classes = shared("imagenet_classes.tsv");
+    let expected: ImageNet = read(&reference);
+    let found = evaluate(&mut predictor(weights.clone(), "resnet50-v1", classes.clone()), &data);
+    assert_eq!(hits(&found), (117, 122));
+    // Both are in the order of the class folders.
+    assert!(expected.photos.is_sorted_by_key(|photo| &photo.wnid));
+    let differ = expected.photos.iter().zip(&found.predictions);
+    let differ = differ.filter(|(photo, found)| photo.argmax != **found).count();
+    assert!(differ <= 2, "{differ} of {} predictions differ", found.predictions.len());
+    println!("{differ} of {} predictions differ from PyTorch's", found.predictions.len());
+    let mistaken = evaluate(&mut predictor(weights, "resnet50", classes), &data);
+    assert_eq!(hits(&mistaken), (104, 119));
+}
