@@ -2,7 +2,6 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod checkpoint;
-mod curve;
 mod event;
 mod model;
 mod recipe;

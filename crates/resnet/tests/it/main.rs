@@ -1,6 +1,7 @@
 //! The library as its users see it: train, load, evaluate, predict.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod curve;
 mod real_weights;
 
 use std::path::Path;

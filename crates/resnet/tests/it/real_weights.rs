@@ -12,7 +12,7 @@ use resnet::{Device, EvaluateOptions, Model, ModelRequest, Predictor};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-fn shared(file: &str) -> Option<PathBuf> {
+pub(crate) fn shared(file: &str) -> Option<PathBuf> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data").join(file);
     if path.exists() {
         return Some(path);

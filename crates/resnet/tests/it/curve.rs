@@ -5,6 +5,7 @@
 
 use std::path::Path;
 
+use resnet::Device;
 use resnet_core::build::{BuildOptions, Mode};
 use resnet_core::executor::{Executor, Input};
 use resnet_core::graph::Graph;
@@ -13,10 +14,10 @@ use resnet_core::oracle;
 use resnet_core::reference::ReferenceExecutor;
 use resnet_core::step::{Decay, SgdOptions, Targets, gradient_graph, update_graph};
 use resnet_core::zoo::network;
-use resnet_cpu::executor::{CpuExecutor, CpuOptions};
 use resnet_io::decode::decode;
-use resnet_simd::Isa;
 use serde::Deserialize;
+
+use crate::real_weights::shared;
 
 const SIDE: usize = 32;
 /// A sheet holds 1,000 pictures, 40 a row.
@@ -67,15 +68,11 @@ fn curve() -> Curve {
 
 /// The first training pictures of CIFAR-10 and their labels.
 fn pictures(count: usize) -> Option<(Vec<u8>, Vec<u32>)> {
-    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data");
-    let Ok(labels) = std::fs::read(data.join("cifar10-train.labels")) else {
-        println!("skipped: shared/data/cifar10-train.labels is not there");
-        return None;
-    };
+    let labels = std::fs::read(shared("cifar10-train.labels")?).unwrap();
     let mut pixels = Vec::with_capacity(count * SIDE * SIDE * 3);
     for sheet in 0..count.div_ceil(SHEET) {
         let name = format!("cifar10-train-{sheet:02}.webp");
-        let image = decode(&name, &std::fs::read(data.join(&name)).unwrap()).unwrap();
+        let image = decode(&name, &std::fs::read(shared(&name)?).unwrap()).unwrap();
         for i in 0..SHEET.min(count - sheet * SHEET) {
             let (top, left) = (i / SHEET_COLUMNS * SIDE, i % SHEET_COLUMNS * SIDE);
             for y in top..top + SIDE {
@@ -103,7 +100,7 @@ fn graphs(curve: &Curve) -> (Graph, Graph) {
 }
 
 /// Trains from the made weights of a seed; `loss` reads a step's loss.
-fn train<E: Executor>(
+fn train<E: Executor + ?Sized>(
     executor: &mut E,
     curve: &Curve,
     seed: u64,
@@ -146,13 +143,13 @@ fn the_reference_follows_pytorch_in_double() {
 fn the_engine_learns_as_fast_as_pytorch() {
     let curve = curve();
     let Some((pixels, labels)) = pictures(curve.batch * curve.f32.steps) else { return };
-    let options = CpuOptions { isa: Isa::detect(), threads: 2, exact: false, checked: false };
+    let device = Device { threads: 2, ..Device::detect() };
     let (mut ours, mut theirs) = (0.0, 0.0);
     for run in &curve.f32.runs {
-        let read =
-            |executor: &CpuExecutor, step| f64::from(executor.output(step, "loss").unwrap()[0]);
-        let mut executor = CpuExecutor::new(options);
-        let losses = train(&mut executor, &curve, run.seed, (&pixels, &labels), read);
+        let read = |executor: &(dyn Executor + 'static), step| {
+            f64::from(executor.output(step, "loss").unwrap()[0])
+        };
+        let losses = train(&mut *device.executor(), &curve, run.seed, (&pixels, &labels), read);
         for (step, (loss, expected)) in losses.iter().zip(&run.f64_first_steps).enumerate() {
             let far = (loss - expected).abs();
             assert!(far <= 1e-3, "seed {}, step {step}: {far:e}", run.seed);
