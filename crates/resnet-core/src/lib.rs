@@ -5,6 +5,7 @@
 #![warn(clippy::wildcard_enum_match_arm)]
 
 pub mod build;
+pub mod conformance;
 pub mod cost;
 pub mod executor;
 pub mod grad;

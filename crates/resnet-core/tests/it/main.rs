@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod conformance;
 #[allow(dead_code, reason = "the engine's tests read the rest of it")]
 mod fixture;
 mod gradients;

@@ -1,0 +1,21 @@
+//! The conformance suite on every instruction set, with Winograd's tiles and without.
+
+use resnet_core::conformance::cases;
+use resnet_cpu::executor::{CpuExecutor, CpuOptions};
+use resnet_simd::Isa;
+
+#[test]
+fn the_engine_conforms() {
+    let mut failures = Vec::new();
+    for case in cases() {
+        for isa in Isa::available() {
+            for exact in [false, true] {
+                let options = CpuOptions { isa, threads: 2, exact, checked: true };
+                if let Err(failure) = case.check(&mut CpuExecutor::new(options)) {
+                    failures.push(format!("{}, exact: {exact}: {failure}", isa.name()));
+                }
+            }
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
