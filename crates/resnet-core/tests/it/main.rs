@@ -9,3 +9,4 @@ mod gradients;
 mod ops;
 mod optimizer;
 mod parity;
+mod text;

@@ -67,7 +67,7 @@ fn a_run_is_the_same_bits_on_any_number_of_threads() {
         Model::load(&ModelRequest { weights, ..ModelRequest::default() }).unwrap().states
     };
     let one = tensors(1);
-    for threads in [2, 3] {
+    for threads in [2, 3, 7] {
         assert!(tensors(threads) == one, "{threads} threads");
     }
 }
