@@ -1,7 +1,7 @@
 //! The conformance suite: one list of cases that every executor runs against the reference in f64.
 //!
-//! [`cases`] holds every operation alone, on odd shapes ([`operations`]), then blocks and small
-//! networks in evaluation and in training ([`networks`]). A new executor gets all of it with a loop
+//! [`cases`] holds every operation alone, on odd shapes (`operations`), then blocks and small
+//! networks in evaluation and in training (`networks`). A new executor gets all of it with a loop
 //! over the list; a new operation brings a line.
 
 mod networks;
