@@ -80,7 +80,13 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
+    fn fence(self) {}
+
+    #[inline(always)]
     fn prefetch(self, _p: *const f32) {}
+
+    #[inline(always)]
+    fn prefetch_far(self, _p: *const f32) {}
 
     #[inline(always)]
     fn add(self, a: Self::F32, b: Self::F32) -> Self::F32 {

@@ -59,8 +59,14 @@ pub trait Simd: Copy + Send + Sync + 'static {
     /// As [`store_ptr`](Simd::store_ptr), and `p` is aligned to the vector's size.
     unsafe fn stream_ptr(self, v: Self::F32, p: *mut f32);
 
+    /// Orders streamed writes before all that follow: others may read them then.
+    fn fence(self);
+
     /// Asks for the cache line at `p`; any address will do.
     fn prefetch(self, p: *const f32);
+
+    /// Asks for the cache line at `p`, but not into the first-level cache: for what is needed later.
+    fn prefetch_far(self, p: *const f32);
 
     /// `a + b`.
     fn add(self, a: Self::F32, b: Self::F32) -> Self::F32;

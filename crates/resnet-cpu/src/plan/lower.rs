@@ -8,7 +8,7 @@ use resnet_core::op::{Conv2d, Op};
 use resnet_core::{cost, executor::ExecutorError};
 use resnet_simd::Isa;
 
-use super::choose::{Purpose, winograd_tiles};
+use super::choose::{Purpose, forward_tiles, gradient_tiles};
 use super::fuse::{self, Fusion, Group};
 use super::{Buffer, Dims, Layout, Plan, Slot, StateUse, Statistics, Step, Work};
 use super::{arena, fuse::Residual as NodeResidual};
@@ -285,8 +285,10 @@ impl<'a> Lowering<'a> {
             }
             _ => ConvShape::linear(shape(input)[0], shape(weight)[1], shape(weight)[0]),
         };
-        let tiles = winograd_tiles(&shape, self.isa, self.purpose);
-        ConvPlan::new(&shape, self.isa, tiles).map(Box::new).map_err(|why| {
+        let tiles = forward_tiles(&shape, self.isa, self.purpose);
+        let gradient = gradient_tiles(&shape, self.isa, self.purpose);
+        let plan = ConvPlan::new(&shape, self.isa, tiles);
+        plan.map(|plan| Box::new(plan.with_gradient_tiles(gradient))).map_err(|why| {
             ExecutorError::Unsupported {
                 node: node.name.clone(),
                 op: node.op.name(),

@@ -125,9 +125,21 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    fn fence(self) {
+        // SAFETY: a fence touches no memory.
+        unsafe { _mm_sfence() }
+    }
+
+    #[inline(always)]
     fn prefetch(self, p: *const f32) {
         // SAFETY: a prefetch of any address is harmless.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+    }
+
+    #[inline(always)]
+    fn prefetch_far(self, p: *const f32) {
+        // SAFETY: a prefetch of any address is harmless.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
     }
 
     #[inline(always)]

@@ -1,5 +1,7 @@
 //! What happens to a tile before it is written: bias, residual, ReLU, masks and sums.
 
+use std::ops::Range;
+
 use resnet_simd::Simd;
 
 /// What the forward convolution does with each sum `z` before it writes `y`, in this order:
@@ -51,11 +53,42 @@ pub struct GradientSums<'a> {
 #[derive(Clone, Copy)]
 pub(super) struct Finish {
     pub(super) target: *mut f32,
+    /// Whether whole vectors go around the caches: the target is larger than they are, and each of
+    /// its panels is whole, aligned lines.
+    pub(super) stream: bool,
     pub(super) bias: *const f32,
     pub(super) add: *const f32,
     pub(super) relu: bool,
     pub(super) mask: *const f32,
     pub(super) sums: Sums,
+}
+
+/// Bytes of a target that no cache would keep until it is read.
+const STREAM_BYTES: usize = 24 << 20;
+
+/// Whether to write `target` around the caches, whose groups have so many channels.
+pub(super) fn streams(target: &[f32], channels: usize) -> bool {
+    STREAM_BYTES <= size_of_val(target)
+        && channels.is_multiple_of(16)
+        && target.as_ptr().addr().is_multiple_of(64)
+}
+
+impl Finish {
+    /// Asks for the lines that the epilogue of one pixel will read: they come while it is computed.
+    #[inline(always)]
+    pub(super) fn prefetch<S: Simd>(&self, s: S, target: usize, channels: Range<usize>) {
+        let z = match self.sums {
+            Sums::Gradient { z, .. } => z,
+            Sums::None | Sums::Moments { .. } => std::ptr::null(),
+        };
+        for operand in [self.add, self.mask, z] {
+            if !operand.is_null() {
+                for channel in channels.clone().step_by(16) {
+                    s.prefetch_far(operand.wrapping_add(target + channel));
+                }
+            }
+        }
+    }
 }
 
 /// Which two sums are taken of the finished values `v`.
@@ -103,7 +136,8 @@ unsafe fn load<S: Simd>(s: S, p: *const f32, valid: usize) -> S::F32 {
 ///
 /// # Safety
 /// Every pointer of `f` that is not null is valid for the target's elements that `column` names
-/// (`bias`, `pivot`, `mean`: for its channels), and nobody else writes those of the target. The
+/// (`bias`, `pivot`, `mean`: for its channels), and nobody else writes those of the target; where it
+/// streams, the caller fences before others read, and [`streams`] held. The
 /// column's `sums` hold a row for each target, `first` and `second` a vector each.
 #[inline(always)]
 pub(super) unsafe fn finish<S: Simd>(s: S, f: &Finish, column: &Column<'_>) {
@@ -151,7 +185,9 @@ pub(super) unsafe fn finish<S: Simd>(s: S, f: &Finish, column: &Column<'_>) {
                     second = s.mul_add(v, s.sub(z, center), second);
                 }
             }
-            if S::LANES <= valid {
+            if f.stream && S::LANES == 16 {
+                s.stream_ptr(v, f.target.add(at));
+            } else if S::LANES <= valid {
                 s.store_ptr(v, f.target.add(at));
             } else {
                 s.store_partial(v, std::slice::from_raw_parts_mut(f.target.add(at), valid));

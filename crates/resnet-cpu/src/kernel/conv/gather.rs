@@ -33,6 +33,9 @@ pub(super) static ONE_TAP: [Tap; 1] = [Tap { dy: 0, dx: 0, index: 0 }];
 
 /// Up to this many floats a row of the kernel, the padded copy costs less than short runs do.
 const MAX_COPIED_RUN: usize = 32;
+/// Floats between the rows of a copy, beyond their own: rows a power of two apart share a cache set,
+/// and a tile of 14 such rows does not fit its eight ways.
+const ROW_GAP: usize = 16;
 
 /// A shift of the grid over the source.
 #[derive(Clone, Copy, Debug)]
@@ -68,8 +71,18 @@ pub(super) struct Gather {
     target_at: (usize, usize),
     /// Contiguous floats that each tap multiplies.
     pub(super) depth: usize,
-    /// Zeros around the copy, if the source is copied.
-    copied: Option<usize>,
+    copy: SourceCopy,
+}
+
+/// Whether a block's source is copied to scratch before it is multiplied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum SourceCopy {
+    /// Read where it is.
+    None,
+    /// Whole picture rows, with so many zeros around them.
+    Band { pad: usize },
+    /// Each pixel of a block, [`ROW_GAP`] apart; of one tap only.
+    Rows,
 }
 
 /// How a gather's pixels are cut into blocks. Never cuts across images where `per_image` counts.
@@ -185,7 +198,7 @@ impl Gather {
             target_step: 1,
             target_at: (0, 0),
             depth: if copied { run } else { depth },
-            copied: copied.then_some(shape.pad),
+            copy: if copied { SourceCopy::Band { pad: shape.pad } } else { SourceCopy::None },
         }
     }
 
@@ -216,10 +229,26 @@ impl Gather {
                 target_step: stride,
                 target_at: (cy, cx),
                 depth,
-                copied: None,
+                copy: SourceCopy::None,
             }
         };
         (0..stride * stride).map(class).filter(|gather| 0 < gather.pixels()).collect()
+    }
+
+    /// The same with each pixel copied to a row of its own, where that can be: one tap, not copied
+    /// already.
+    pub(super) fn with_row_copy(mut self) -> Gather {
+        if self.taps.len() == 1 && self.copy == SourceCopy::None && self.depth == self.source.c {
+            self.copy = SourceCopy::Rows;
+        }
+        self
+    }
+
+    /// Whether a block's pixels follow each other in the source without a gap.
+    pub(super) fn is_contiguous(&self) -> bool {
+        self.taps.len() == 1
+            && self.step == 1
+            && (self.height, self.width) == (self.source.h, self.source.w)
     }
 
     /// Target pixels.
@@ -236,7 +265,7 @@ impl Gather {
     /// whole grid rows of one image if the source is copied.
     pub(super) fn blocks(&self, wanted: usize, unit: usize) -> Blocks {
         let most = (TABLE_LEN / self.taps.len().max(1) - TILE_OVERHANG).min(MAX_ROWS);
-        if self.copied.is_some() {
+        if matches!(self.copy, SourceCopy::Band { .. }) {
             let band = (wanted.min(most) / self.width).clamp(1, self.height);
             let even = self.height.div_ceil(self.height.div_ceil(band));
             let (rows, image_rows) = (even * self.width, self.height * self.width);
@@ -252,10 +281,15 @@ impl Gather {
 
     /// Floats of scratch that `fill` needs for such blocks.
     pub(super) fn scratch_len(&self, blocks: &Blocks) -> usize {
-        let Some(pad) = self.copied else { return 0 };
-        let rows = (blocks.rows / self.width - 1) * self.step + self.taps.len();
-        // A line beyond the end, for tiles that read past a run's last float.
-        rows * (self.source.w + 2 * pad) * self.source.c + 16
+        match self.copy {
+            SourceCopy::None => 0,
+            SourceCopy::Band { pad } => {
+                let rows = (blocks.rows / self.width - 1) * self.step + self.taps.len();
+                // A line beyond the end, for tiles that read past a run's last float.
+                rows * (self.source.w + 2 * pad) * self.source.c + 16
+            }
+            SourceCopy::Rows => blocks.longest() * (self.depth + ROW_GAP),
+        }
     }
 
     /// Writes the pointers and targets of the pixels `range` into `table`.
@@ -274,7 +308,7 @@ impl Gather {
         let (mut image, mut a, mut b) =
             (range.start / plane, range.start / self.width % self.height, range.start % self.width);
         let first = a;
-        if let Some(pad) = self.copied {
+        if let SourceCopy::Band { pad } = self.copy {
             // SAFETY: as the caller promises.
             unsafe {
                 self.copy_band(
@@ -300,10 +334,11 @@ impl Gather {
             }
             for (tap, shift) in self.taps.iter().enumerate() {
                 let out = &mut table.pointers[tap * stride + row..][..run];
-                match self.copied {
-                    Some(pad) => self.run_in_copy(scratch, a - first, b, tap, pad, out),
+                if let SourceCopy::Band { pad } = self.copy {
+                    self.run_in_copy(scratch, a - first, b, tap, pad, out);
+                } else {
                     // SAFETY: as the caller promises; (image, a, b) is a point of the grid.
-                    None => unsafe { self.run_in_source(source, image, a, b, shift, out) },
+                    unsafe { self.run_in_source(source, image, a, b, shift, out) };
                 }
             }
             row += run;
@@ -311,6 +346,10 @@ impl Gather {
             if a == self.height {
                 (image, a) = (image + 1, 0);
             }
+        }
+        if self.copy == SourceCopy::Rows {
+            // SAFETY: the one tap's pointers were just written, each to `depth` floats.
+            unsafe { copy_rows(&mut table.pointers[..table.rows], self.depth, scratch) };
         }
         for tap in 0..self.taps.len() {
             let last = table.pointers[tap * stride + table.rows - 1];
@@ -395,5 +434,18 @@ impl Gather {
                 unsafe { std::slice::from_raw_parts(source.add((image * h + y) * w * c), w * c) };
             copy[pad * c..(pad + w) * c].copy_from_slice(from);
         }
+    }
+}
+
+/// Copies each row of `depth` floats to `scratch` and points to the copy instead.
+///
+/// # Safety
+/// Every pointer is written, and valid for `depth` floats.
+unsafe fn copy_rows(pointers: &mut [MaybeUninit<*const f32>], depth: usize, scratch: &mut [f32]) {
+    for (pointer, copy) in pointers.iter_mut().zip(scratch.chunks_exact_mut(depth + ROW_GAP)) {
+        // SAFETY: as the caller promises.
+        copy[..depth]
+            .copy_from_slice(unsafe { std::slice::from_raw_parts(pointer.assume_init(), depth) });
+        pointer.write(copy.as_ptr());
     }
 }

@@ -13,12 +13,26 @@ use crate::threads::ThreadPool;
 
 /// Source bytes of a block that leave room in a 1 MiB second-level cache for a panel of weights.
 const BLOCK_BYTES: usize = 256 << 10;
+/// Rows so many floats apart, or a multiple, share few cache sets: a tile of fourteen evicts itself.
+const CONFLICT_FLOATS: usize = 512;
+/// Weights that stay in the second-level cache beside a few tiles: rows then go in the outer loop, so
+/// that the pixels' other tensors are read in the order they have in memory.
+const ROWS_FIRST_BYTES: usize = 256 << 10;
+/// Tiles of rows that are multiplied with all panels at a time.
+const ROWS_FIRST_TILES: usize = 2;
 /// Tiles of a block: enough that building its pointers does not show.
 const TILES_PER_BLOCK: usize = 8;
 /// Tasks of a pass, at least, where there is work for so many.
 const MIN_TASKS: usize = 24;
 /// Pixels of a chunk of the weight gradient, at least: shorter ones cost more to reduce.
 const MIN_CHUNK_PIXELS: usize = 1024;
+/// Source bytes of a block of the weight gradient, and tiles, at most: the sums are loaded and stored
+/// once a block, which costs more than reading its pixels from the second-level cache.
+const WEIGHT_BLOCK_BYTES: usize = 512 << 10;
+const MAX_WEIGHT_TILES: usize = 24;
+/// Channels up to which the weight gradient copies pixels: where there are more, tasks have too few
+/// panels to repay it.
+const MAX_COPIED_CHANNELS: usize = 512;
 /// Chunks of the weight gradient, at most.
 const MAX_CHUNKS: usize = 32;
 
@@ -59,11 +73,17 @@ pub(super) struct Pass {
     pub(super) blocks: Blocks,
     /// Parts that the panels are cut into.
     pub(super) parts: usize,
+    /// Rows that all panels of a task are multiplied with before the next ones.
+    pub(super) rows: usize,
+    /// Lines that tiles ask for ahead; see [`tile::Work::ahead`].
+    pub(super) ahead: usize,
 }
 
 /// The cut of the weight gradient: chunks of blocks of pixels, times parts of (panel, tap) pairs.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct WeightSplit {
+    /// The forward pass's, with each pixel of `x` copied where that is possible.
+    pub(super) gather: Gather,
     pub(super) blocks: Blocks,
     pub(super) chunks: usize,
     pub(super) panel_parts: usize,
@@ -114,24 +134,32 @@ impl ConvPlan {
         let weights = split_weights(&forward.gather, &layout, isa);
         let tiles = tiles.filter(|_| winograd::fits(shape));
         let winograd_forward = tiles.map(|tiles| WinogradPass::forward(shape, layout, tiles, isa));
-        let winograd_gradient =
-            tiles.map(|tiles| WinogradPass::backward(shape, transposed, tiles, isa));
-        // Four by four is inference's; gradients take two by two, and pay from more channels on.
+        // The weight gradient takes two by two whatever the others take.
         let narrow = cin.min(cout) < MIN_WEIGHT_CHANNELS;
-        let winograd_weights = tiles
-            .filter(|&tiles| tiles == Tiles::Two && !narrow)
-            .map(|_| WinogradWeights::new(shape, layout, isa));
-        Ok(ConvPlan {
+        let winograd_weights =
+            tiles.filter(|_| !narrow).map(|_| WinogradWeights::new(shape, layout, isa));
+        let plan = ConvPlan {
             shape: *shape,
             isa,
             layout,
             forward,
             backward,
             winograd_forward,
-            winograd_gradient,
+            winograd_gradient: None,
             winograd_weights,
             weights,
-        })
+        };
+        Ok(plan.with_gradient_tiles(tiles))
+    }
+
+    /// The same with other tiles for the input gradient, if they fit.
+    #[must_use]
+    pub fn with_gradient_tiles(mut self, tiles: Option<Tiles>) -> ConvPlan {
+        let layout = self.layout.transposed();
+        self.winograd_gradient = tiles
+            .filter(|_| winograd::fits(&self.shape))
+            .map(|tiles| WinogradPass::backward(&self.shape, layout, tiles, self.isa));
+        self
     }
 
     /// The geometry.
@@ -203,7 +231,9 @@ impl ConvPlan {
 
     /// Floats of scratch that the input gradient needs on so many threads.
     pub fn gradient_scratch_len(&self, threads: usize) -> usize {
-        threads * self.winograd_gradient.as_ref().map_or(0, WinogradPass::scratch_len)
+        let of = |pass: &Pass| pass.gather.scratch_len(&pass.blocks);
+        let direct = || self.backward.iter().map(of).max().unwrap_or(0);
+        threads * self.winograd_gradient.as_ref().map_or_else(direct, WinogradPass::scratch_len)
     }
 
     /// Floats of scratch that the weight gradient needs on so many threads.
@@ -215,11 +245,13 @@ impl ConvPlan {
         partials * self.layout.len() + threads * self.weight_thread_len()
     }
 
-    /// Floats of a thread's own scratch in the weight gradient: the copy of `x` and a panel of `dy`.
+    /// Floats of a thread's own scratch in the weight gradient: the copy of `x` and a task's panels
+    /// of `dy`.
     pub(super) fn weight_thread_len(&self) -> usize {
-        let blocks = &self.weights.blocks;
-        let copy = self.forward.gather.scratch_len(blocks).next_multiple_of(16);
-        copy + blocks.longest() * self.layout.full
+        let WeightSplit { gather, blocks, panel_parts, .. } = &self.weights;
+        let panels = self.layout.panels().div_ceil(*panel_parts);
+        gather.scratch_len(blocks).next_multiple_of(16)
+            + panels * blocks.longest() * self.layout.full
     }
 }
 
@@ -227,17 +259,26 @@ fn plan_pass(gather: Gather, layout: &PackedLayout, isa: Isa) -> Pass {
     let unit = tile::height_unit(isa.lanes());
     let in_cache = BLOCK_BYTES / (4 * gather.source_channels());
     let wanted = (in_cache / unit).clamp(2, TILES_PER_BLOCK) * unit;
+    let conflict = isa.lanes() == 16 && gather.source_channels().is_multiple_of(CONFLICT_FLOATS);
+    let gather = if conflict { gather.with_row_copy() } else { gather };
     let blocks = gather.blocks(wanted, unit);
     let parts = MIN_TASKS.div_ceil(blocks.count).min(layout.panels());
-    Pass { gather, blocks, parts }
+    let rows_first = gather.taps.len() == 1 && 4 * layout.len() <= ROWS_FIRST_BYTES;
+    let rows = if rows_first { ROWS_FIRST_TILES * unit } else { blocks.longest() };
+    // A tile of `unit` rows has unit/16 lines a float of depth, and depth/4 steps for each panel.
+    let lines = (4 * unit).div_ceil(16).div_ceil(layout.panels().div_ceil(parts));
+    let ahead = if rows_first && !conflict && gather.is_contiguous() { lines } else { 0 };
+    Pass { gather, blocks, parts, rows, ahead }
 }
 
 fn split_weights(gather: &Gather, layout: &PackedLayout, isa: Isa) -> WeightSplit {
     let unit = tile::height_unit(isa.lanes());
-    let in_cache = BLOCK_BYTES / (4 * gather.source_channels());
-    let blocks = gather.blocks((in_cache / unit).clamp(3, 24) * unit, unit);
+    let in_cache = WEIGHT_BLOCK_BYTES / (4 * gather.source_channels());
+    let repays = gather.source_channels() <= MAX_COPIED_CHANNELS;
+    let gather = if repays { gather.clone().with_row_copy() } else { gather.clone() };
+    let blocks = gather.blocks((in_cache / unit).clamp(3, MAX_WEIGHT_TILES) * unit, unit);
     let chunks = (gather.pixels() / MIN_CHUNK_PIXELS).clamp(1, MAX_CHUNKS).min(blocks.count);
     let panel_parts = MIN_TASKS.div_ceil(chunks).min(layout.panels());
     let tap_parts = MIN_TASKS.div_ceil(chunks * panel_parts).min(gather.taps.len());
-    WeightSplit { blocks, chunks, panel_parts, tap_parts }
+    WeightSplit { gather, blocks, chunks, panel_parts, tap_parts }
 }

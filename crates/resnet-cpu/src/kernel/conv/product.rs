@@ -4,12 +4,16 @@ use std::ptr::{null, null_mut};
 
 use resnet_simd::{Kernel, Simd};
 
-use super::epilogue::{Finish, Sums};
+use super::epilogue::{Finish, Sums, streams};
 use super::gather::Table;
+use super::layout::Panel;
 use super::plan::Pass;
 use super::tile::{PanelSums, Work, run_tiles};
 use super::{ConvPlan, Epilogue, GradientEpilogue, PackedLayout};
 use crate::threads::{DisjointMut, ThreadPool};
+
+/// Panels whose sums a task keeps at a time.
+const MAX_PANELS: usize = 16;
 
 /// `y = epilogue(convolution(x, w))`.
 ///
@@ -44,6 +48,7 @@ pub fn conv_forward(
     };
     let finish = Finish {
         target: y.as_mut_ptr(),
+        stream: streams(y, plan.layout.cout),
         bias: epilogue.bias.map_or(null(), <[f32]>::as_ptr),
         add: epilogue.residual.map_or(null(), <[f32]>::as_ptr),
         relu: epilogue.relu,
@@ -104,6 +109,7 @@ pub fn conv_input_gradient(
     };
     let finish = Finish {
         target: dx.as_mut_ptr(),
+        stream: streams(dx, layout.cout),
         bias: null(),
         add: epilogue.add.map_or(null(), <[f32]>::as_ptr),
         relu: false,
@@ -126,7 +132,7 @@ pub fn conv_input_gradient(
             finish,
             partials: partials.as_mut_ptr().wrapping_add(chunk * 2 * shape.cin),
             channels: shape.cin,
-            scratch: DisjointMut::new(&mut []),
+            scratch: DisjointMut::new(&mut *scratch),
         };
         product.run(plan, pool);
         chunk += pass.blocks.count;
@@ -195,36 +201,56 @@ impl Kernel for Task<'_> {
             let range = pass.blocks.range(block);
             pass.gather.fill(self.product.source, range, self.scratch, &mut table);
         }
-        let panels = layout.panels();
-        for index in part * panels / pass.parts..(part + 1) * panels / pass.parts {
-            let panel = layout.panel(index);
-            let mut sums = PanelSums([[0.0; 32]; 2]);
-            let work = Work {
-                table: &table,
-                taps: &pass.gather.taps,
-                first_tap: 0,
-                depth: pass.gather.depth,
-                offset: panel.group * layout.cin,
-                weights: self.product.weights.wrapping_add(panel.start),
-                width: panel.width,
-                channel: panel.first,
-                channels: panel.channels,
-                finish: &self.product.finish,
-                raw: null_mut(),
-            };
-            // SAFETY: the lengths were checked at entry: the panel lies inside the weights, its
-            // channels inside the target, and the gather's pointers are valid for a source row.
-            unsafe { run_tiles(s, &work, &mut sums) };
-            if matches!(self.product.finish.sums, Sums::None) {
-                continue;
-            }
-            for (which, sums) in sums.0.iter().enumerate() {
-                // SAFETY: the row (block, which) of the partials has room for all channels, as was
-                // checked at entry; no other task has this block and panel.
-                unsafe {
-                    let row = self.product.partials.add((block * 2 + which) * channels);
-                    row.add(panel.first).copy_from_nonoverlapping(sums.as_ptr(), panel.channels);
+        let (rows, panels) = (table.targets().len(), layout.panels());
+        let panels = part * panels / pass.parts..(part + 1) * panels / pass.parts;
+        for first in panels.clone().step_by(MAX_PANELS) {
+            let panels = first..panels.end.min(first + MAX_PANELS);
+            let mut sums = [const { PanelSums([[0.0; 32]; 2]) }; MAX_PANELS];
+            for row in (0..rows).step_by(pass.rows) {
+                for (index, sums) in panels.clone().zip(&mut sums) {
+                    let panel = layout.panel(index);
+                    let work = Work {
+                        table: &table,
+                        rows: row..rows.min(row + pass.rows),
+                        ahead: pass.ahead,
+                        taps: &pass.gather.taps,
+                        first_tap: 0,
+                        depth: pass.gather.depth,
+                        offset: panel.group * layout.cin,
+                        weights: self.product.weights.wrapping_add(panel.start),
+                        width: panel.width,
+                        channel: panel.first,
+                        channels: panel.channels,
+                        finish: &self.product.finish,
+                        raw: null_mut(),
+                    };
+                    // SAFETY: the lengths were checked at entry: the panel lies inside the weights,
+                    // its channels inside the target, and the gather's pointers are valid for a
+                    // source row.
+                    unsafe { run_tiles(s, &work, sums) };
                 }
+            }
+            if !matches!(self.product.finish.sums, Sums::None) {
+                for (index, sums) in panels.zip(&sums) {
+                    self.store_sums(block, &layout.panel(index), sums, channels);
+                }
+            }
+        }
+        if self.product.finish.stream {
+            s.fence();
+        }
+    }
+}
+
+impl Task<'_> {
+    /// Writes the sums of a block and panel to its chunk of the partials.
+    fn store_sums(&self, block: usize, panel: &Panel, sums: &PanelSums, channels: usize) {
+        for (which, sums) in sums.0.iter().enumerate() {
+            // SAFETY: the row (block, which) of the partials has room for all channels, as was
+            // checked at entry; no other task has this block and panel.
+            unsafe {
+                let row = self.product.partials.add((block * 2 + which) * channels);
+                row.add(panel.first).copy_from_nonoverlapping(sums.as_ptr(), panel.channels);
             }
         }
     }

@@ -5,6 +5,8 @@
 //! 6 x 2 = 12 sums, 2 weights, 1 broadcast, or 12 x 1. Rests take lower tiles; a tile that is higher
 //! than the rest computes its last pixel again and writes it once.
 
+use std::ops::Range;
+
 use resnet_simd::Simd;
 
 use super::epilogue::{Column, Finish, finish};
@@ -18,6 +20,11 @@ const PREFETCH: usize = 512;
 /// Tiles of one block and panel.
 pub(super) struct Work<'a> {
     pub(super) table: &'a Table,
+    /// Which of the table's rows.
+    pub(super) rows: Range<usize>,
+    /// Cache lines of the rows after a tile that are asked for at every fourth step of the
+    /// reduction: rows of one tap follow each other in memory, and come while the tile is computed.
+    pub(super) ahead: usize,
     pub(super) taps: &'a [Tap],
     /// The table's place of the first of them.
     pub(super) first_tap: usize,
@@ -75,7 +82,7 @@ unsafe fn tiles_14<S: Simd, const NV: usize, const NH: usize>(
     work: &Work<'_>,
     sums: &mut PanelSums,
 ) {
-    let (mut row, rows) = (0, work.table.targets().len());
+    let Range { start: mut row, end: rows } = work.rows;
     while row < rows {
         // SAFETY: passed on; a tile overhangs the rows by 13 at most.
         unsafe {
@@ -92,7 +99,7 @@ unsafe fn tiles_14<S: Simd, const NV: usize, const NH: usize>(
 
 #[inline(always)]
 unsafe fn tiles_12<S: Simd>(s: S, work: &Work<'_>, sums: &mut PanelSums) {
-    let (mut row, rows) = (0, work.table.targets().len());
+    let Range { start: mut row, end: rows } = work.rows;
     while row < rows {
         // SAFETY: passed on; a tile overhangs the rows by 13 at most.
         unsafe {
@@ -108,7 +115,7 @@ unsafe fn tiles_12<S: Simd>(s: S, work: &Work<'_>, sums: &mut PanelSums) {
 
 #[inline(always)]
 unsafe fn tiles_6<S: Simd>(s: S, work: &Work<'_>, sums: &mut PanelSums) {
-    let (mut row, rows) = (0, work.table.targets().len());
+    let Range { start: mut row, end: rows } = work.rows;
     while row < rows {
         // SAFETY: passed on; a tile overhangs the rows by 13 at most.
         unsafe {
@@ -138,9 +145,13 @@ unsafe fn tile<S: Simd, const M: usize, const NV: usize, const NH: usize>(
     let mut buffer = Buffer([std::mem::MaybeUninit::uninit(); MAX_TILE]);
     let buffer = buffer.0.as_mut_ptr().cast::<f32>();
     let targets = work.table.targets();
-    let targets = &targets[row..targets.len().min(row + M)];
+    let targets = &targets[row..work.rows.end.min(row + M)];
     let (lanes, half) = (S::LANES, <S::Half as Simd>::LANES);
     let [first, second] = sums.0.each_mut().map(|sums| sums.as_mut_ptr());
+    for &target in targets {
+        let end = work.channel + work.channels.min(work.width);
+        work.finish.prefetch(s, target, work.channel..end);
+    }
     // SAFETY: the buffer holds M * width <= MAX_TILE floats, all of which `multiply` writes; a
     // column's lanes count up to the panel's channels, the rest passed on.
     unsafe {
@@ -187,11 +198,16 @@ unsafe fn multiply<S: Simd, const M: usize, const NV: usize, const NH: usize>(
             let rows: [*const f32; M] =
                 std::array::from_fn(|m| (*pointers.get_unchecked(row + m)).add(work.offset));
             let mut w = work.weights.add(tap.index * work.depth * width);
+            let mut next = rows[M - 1].wrapping_add(work.depth);
             let mut k = 0;
             while k < work.depth / 4 * 4 {
                 for u in 0..4 {
                     step(s, &mut full, &mut rest, &rows, k + u, w.add(u * width));
                 }
+                for line in 0..work.ahead {
+                    s.prefetch_far(next.wrapping_add(16 * line));
+                }
+                next = next.wrapping_add(16 * work.ahead);
                 w = w.add(4 * width);
                 k += 4;
             }

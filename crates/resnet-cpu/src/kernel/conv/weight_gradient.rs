@@ -9,11 +9,14 @@ use std::ops::Range;
 
 use resnet_simd::{Kernel, Simd};
 
-use super::ConvPlan;
 use super::gather::Table;
-use super::layout::Panel;
+use super::{ConvPlan, PackedLayout};
 use crate::threads::{DisjointMut, ThreadPool};
 
+/// Bytes of a cache line.
+const LINE: usize = 64;
+/// Inputs of most tiles.
+const INPUTS: usize = 12;
 /// Floats that one task reduces.
 const REDUCE_LEN: usize = 8192;
 
@@ -129,7 +132,8 @@ impl Kernel for Task<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let plan = self.gradient.plan;
-        let (split, gather, layout) = (&plan.weights, &plan.forward.gather, &plan.layout);
+        let (split, layout) = (&plan.weights, &plan.layout);
+        let gather = &split.gather;
         let parts = split.panel_parts * split.tap_parts;
         let (chunk, rest) = (self.task / parts, self.task % parts);
         let panels = part(rest / split.tap_parts, split.panel_parts, layout.panels());
@@ -138,16 +142,23 @@ impl Kernel for Task<'_> {
         // SAFETY: no two tasks run at once on the same thread.
         let scratch =
             unsafe { self.gradient.scratch.slice(self.thread * own..(self.thread + 1) * own) };
-        let (packed_dy, copy) = scratch.split_at_mut(split.blocks.longest() * layout.full);
+        let panel_len = split.blocks.longest() * layout.full;
+        let (packed_dy, copy) = scratch.split_at_mut(panels.len() * panel_len);
         let mut table = Table::new();
         let blocks = part(chunk, split.chunks, split.blocks.count);
         for block in blocks.clone() {
             let range = split.blocks.range(block);
             // SAFETY: `x` has the shape's length, checked at entry, and outlives the table.
             unsafe { gather.fill(self.gradient.x.as_ptr(), range.clone(), copy, &mut table) };
-            for index in panels.clone() {
+            let products = panels.len() * taps.len() * gather.depth.div_ceil(INPUTS);
+            let mut ahead = if block + 1 < blocks.end && gather.is_contiguous() {
+                Ahead::new(self.gradient, split.blocks.range(block + 1), products)
+            } else {
+                Ahead::default()
+            };
+            pack_panels(s, self.gradient.dy, layout, (panels.clone(), range.clone()), packed_dy);
+            for (index, packed_dy) in panels.clone().zip(packed_dy.chunks_exact(panel_len)) {
                 let panel = layout.panel(index);
-                pack_panel(s, self.gradient.dy, plan.shape.cout, &panel, range.clone(), packed_dy);
                 for tap in taps.clone() {
                     let start = chunk * layout.len()
                         + panel.start
@@ -164,7 +175,8 @@ impl Kernel for Task<'_> {
                     // channels are a part; `packed_dy` has a row for each, `dw` one for each input.
                     unsafe {
                         let offset = panel.group * layout.cin;
-                        accumulate(s, panel.width, rows, offset, packed_dy.as_ptr(), dw);
+                        let dy = packed_dy.as_ptr();
+                        accumulate(s, panel.width, rows, (offset, dy), dw, &mut ahead);
                     }
                 }
             }
@@ -172,27 +184,66 @@ impl Kernel for Task<'_> {
     }
 }
 
-/// Copies the panel's columns of `dy` for the pixels `range` into `packed`, `[pixel][width]`, padded
-/// with zeros: neighbouring pixels then share no cache set, and the tiles need no masks.
+/// What the next block will read, asked for bit by bit while this one is computed.
+#[derive(Default)]
+pub(super) struct Ahead {
+    /// Cache lines left of `x` and of `dy`.
+    left: [Range<usize>; 2],
+    /// Of each, at every tile.
+    at_once: [usize; 2],
+}
+
+impl Ahead {
+    /// The pixels `range` of both operands, over so many tiles.
+    fn new(gradient: &Gradient<'_>, range: Range<usize>, tiles: usize) -> Ahead {
+        let shape = &gradient.plan.shape;
+        let lines = |start: *const f32, channels: usize| {
+            let at = |pixel: usize| (start.addr() + 4 * pixel * channels) / LINE;
+            at(range.start)..at(range.end)
+        };
+        let left = [lines(gradient.x.as_ptr(), shape.cin), lines(gradient.dy.as_ptr(), shape.cout)];
+        let at_once = left.each_ref().map(|lines| lines.len().div_ceil(tiles));
+        Ahead { left, at_once }
+    }
+
+    #[inline(always)]
+    fn ask<S: Simd>(&mut self, s: S) {
+        for (left, &at_once) in self.left.iter_mut().zip(&self.at_once) {
+            let end = left.end.min(left.start + at_once);
+            for line in left.start..end {
+                s.prefetch_far(std::ptr::without_provenance(line * LINE));
+            }
+            left.start = end;
+        }
+    }
+}
+
+/// Copies the panels' columns of `dy` for the pixels `range` into `packed`, `[panel][pixel][width]`,
+/// padded with zeros: neighbouring pixels then share no cache set, the tiles need no masks, and `dy`
+/// is read once, in its own order.
 #[inline(always)]
-fn pack_panel<S: Simd>(
+fn pack_panels<S: Simd>(
     s: S,
     dy: &[f32],
-    cout: usize,
-    panel: &Panel,
-    range: Range<usize>,
+    layout: &PackedLayout,
+    (panels, range): (Range<usize>, Range<usize>),
     packed: &mut [f32],
 ) {
     let h = s.half();
-    for (pixel, row) in range.zip(packed.chunks_exact_mut(panel.width)) {
-        let from = &dy[pixel * cout + panel.first..][..panel.channels];
-        let mut at = 0;
-        while S::LANES <= panel.width - at {
-            s.store(s.load_partial(&from[at.min(from.len())..]), &mut row[at..]);
-            at += S::LANES;
-        }
-        if at < panel.width {
-            h.store(h.load_partial(&from[at.min(from.len())..]), &mut row[at..]);
+    let (panel_len, cout) = (packed.len() / panels.len(), layout.groups * layout.cout);
+    for (row, pixel) in range.enumerate() {
+        for (index, packed) in panels.clone().zip(packed.chunks_exact_mut(panel_len)) {
+            let panel = layout.panel(index);
+            let from = &dy[pixel * cout + panel.first..][..panel.channels];
+            let row = &mut packed[row * panel.width..][..panel.width];
+            let mut at = 0;
+            while S::LANES <= panel.width - at {
+                s.store(s.load_partial(&from[at.min(from.len())..]), &mut row[at..]);
+                at += S::LANES;
+            }
+            if at < panel.width {
+                h.store(h.load_partial(&from[at.min(from.len())..]), &mut row[at..]);
+            }
         }
     }
 }
@@ -206,19 +257,19 @@ pub(super) unsafe fn accumulate<S: Simd>(
     s: S,
     width: usize,
     rows: &[*const f32],
-    offset: usize,
-    dy: *const f32,
+    (offset, dy): (usize, *const f32),
     dw: &mut [f32],
+    ahead: &mut Ahead,
 ) {
     // SAFETY: passed on. Each tile shape's width is the panel's.
     unsafe {
         match (S::LANES, width) {
-            (16, 32) => inputs_12::<S, 2, 0>(s, rows, offset, dy, dw),
-            (16, 24) => inputs_12::<S, 1, 1>(s, rows, offset, dy, dw),
-            (16, 16) => inputs_12::<S, 1, 0>(s, rows, offset, dy, dw),
-            (16, 8) => inputs_12::<S, 0, 1>(s, rows, offset, dy, dw),
-            (8, 16) => inputs_6::<S, 2>(s, rows, offset, dy, dw),
-            (8, 8) => inputs_12::<S, 1, 0>(s, rows, offset, dy, dw),
+            (16, 32) => inputs_12::<S, 2, 0>(s, rows, (offset, dy), dw, ahead),
+            (16, 24) => inputs_12::<S, 1, 1>(s, rows, (offset, dy), dw, ahead),
+            (16, 16) => inputs_12::<S, 1, 0>(s, rows, (offset, dy), dw, ahead),
+            (16, 8) => inputs_12::<S, 0, 1>(s, rows, (offset, dy), dw, ahead),
+            (8, 16) => inputs_6::<S, 2>(s, rows, (offset, dy), dw, ahead),
+            (8, 8) => inputs_12::<S, 1, 0>(s, rows, (offset, dy), dw, ahead),
             (lanes, width) => unreachable!("no tile of width {width} for {lanes} lanes"),
         }
     }
@@ -228,14 +279,15 @@ pub(super) unsafe fn accumulate<S: Simd>(
 unsafe fn inputs_12<S: Simd, const NV: usize, const NH: usize>(
     s: S,
     rows: &[*const f32],
-    offset: usize,
-    dy: *const f32,
+    (offset, dy): (usize, *const f32),
     dw: &mut [f32],
+    ahead: &mut Ahead,
 ) {
     let width = NV * S::LANES + NH * <S::Half as Simd>::LANES;
     let (mut ci, inputs) = (0, dw.len() / width);
     while ci < inputs {
         let left = inputs - ci;
+        ahead.ask(s);
         // Twelves, but eights where those leave no small rest: 16 = 8 + 8, 64 = 4·12 + 8 + 8.
         // SAFETY: passed on; each tile is no higher than what is left.
         unsafe {
@@ -255,12 +307,13 @@ unsafe fn inputs_12<S: Simd, const NV: usize, const NH: usize>(
 unsafe fn inputs_6<S: Simd, const NV: usize>(
     s: S,
     rows: &[*const f32],
-    offset: usize,
-    dy: *const f32,
+    (offset, dy): (usize, *const f32),
     dw: &mut [f32],
+    ahead: &mut Ahead,
 ) {
     let (mut ci, inputs) = (0, dw.len() / (NV * S::LANES));
     while ci < inputs {
+        ahead.ask(s);
         // SAFETY: passed on; each tile is no higher than what is left.
         unsafe {
             ci += match inputs - ci {

@@ -14,7 +14,8 @@
 //! outputs multiplies, transforms back and finishes, so that nothing larger than a block is written.
 //!
 //! Errors against f64, largest over largest (measured, 64 to 512 channels): direct 4e-7 to 2e-6,
-//! F(2x2) 4e-7 to 1.1e-6, F(4x4) 4e-6 to 9e-6. Training takes F(2x2) only; inference both.
+//! F(2x2) 4e-7 to 1.1e-6, F(4x4) 4e-6 to 9e-6. Training's forward
+//! pass and weight gradient take F(2x2) only; its input gradient and inference both.
 
 use resnet_simd::{Isa, Kernel, Simd};
 
@@ -133,10 +134,15 @@ impl WinogradPass {
         self.layout.len() / 9 * self.tiles.products()
     }
 
-    /// Floats between the transformed inputs of two products: not a power of two, so that the
-    /// places that one tile writes do not share a cache set.
+    /// Floats between the transformed inputs of two tiles: not a power of two, so that the rows of a
+    /// register tile do not share a cache set.
+    pub(super) fn row_stride(&self) -> usize {
+        self.source[2] + 16
+    }
+
+    /// Floats between the transformed inputs of two products, for the same reason.
     fn input_stride(&self) -> usize {
-        self.block_tiles * self.source[2] + 16
+        self.block_tiles * self.row_stride() + 16
     }
 
     fn product_stride(&self) -> usize {
@@ -205,7 +211,8 @@ impl WinogradPass {
         self.images * self.down * self.across
     }
 
-    /// `Bᵀ x B` of one tile for all channels: product `p` goes to `inputs[p * stride + tile * cin]`.
+    /// `Bᵀ x B` of one tile for all channels: product `p` goes to
+    /// `inputs[p * stride + tile * row_stride]`.
     #[inline(always)]
     ///
     /// # Safety
@@ -231,7 +238,8 @@ impl WinogradPass {
                 }
             }
         }
-        assert!(T::IN * T::IN * stride <= inputs.len() && (tile + 1) * c <= stride);
+        let row = tile * self.row_stride();
+        assert!(T::IN * T::IN * stride <= inputs.len() && row + c <= stride);
         let full = c / S::LANES * S::LANES;
         // SAFETY: each pointer is valid for `c` floats: a pixel of the source, or zeros, of which
         // there are at least as many as channels (checked by `fits`); the stores stay inside
@@ -239,13 +247,13 @@ impl WinogradPass {
         unsafe {
             for channel in (0..full).step_by(S::LANES) {
                 let load = |at: usize| s.load_ptr(pixels[at].add(channel));
-                let to = inputs.as_mut_ptr().add(tile * c + channel);
+                let to = inputs.as_mut_ptr().add(row + channel);
                 transform_square::<T, S>(s, load, |p, v| s.store_ptr(v, to.add(p * stride)));
             }
             if full < c {
                 let rest = c - full;
                 let slice = |at: usize| std::slice::from_raw_parts(pixels[at].add(full), rest);
-                let to = inputs.as_mut_ptr().add(tile * c + full);
+                let to = inputs.as_mut_ptr().add(row + full);
                 transform_square::<T, S>(
                     s,
                     |at| s.load_partial(slice(at)),
@@ -471,10 +479,13 @@ impl Block<'_> {
         // SAFETY: each row of the table is `cin` floats inside `inputs`.
         unsafe {
             let (start, stride) = (inputs.as_ptr(), pass.input_stride());
-            table.fill_matrix(start, (pass.tiles.products(), stride), (count, pass.source[2]));
+            table.fill_matrix(start, (pass.tiles.products(), stride), (count, pass.row_stride()));
         }
         for index in self.panels.clone() {
             self.panel::<T, S>(s, (first, count), index, &table, products, outputs);
+        }
+        if self.shared.finish.stream {
+            s.fence();
         }
     }
 
@@ -496,6 +507,8 @@ impl Block<'_> {
         for product in 0..T::IN * T::IN {
             let work = Work {
                 table,
+                rows: 0..count,
+                ahead: 0,
                 taps: &super::gather::ONE_TAP,
                 first_tap: product,
                 depth: cin,

@@ -15,7 +15,7 @@ use resnet_simd::{Isa, Kernel, Simd};
 
 use super::gather::Table;
 use super::layout::Panel;
-use super::weight_gradient::accumulate;
+use super::weight_gradient::{Ahead, accumulate};
 use super::winograd::{Tiles, Two, WinogradPass};
 use super::{ConvShape, PackedLayout};
 use crate::threads::{DisjointMut, ThreadPool};
@@ -23,7 +23,7 @@ use crate::threads::{DisjointMut, ThreadPool};
 /// Products of a tile for each pair of channels.
 const PRODUCTS: usize = 16;
 /// Floats of a block's transformed inputs: larger blocks touch the sums less often.
-const BLOCK_FLOATS: usize = 512 << 10;
+const BLOCK_FLOATS: usize = 256 << 10;
 /// Tiles of a block, at most: the table of pointers holds sixteen rows of so many.
 const MAX_BLOCK_TILES: usize = 224;
 /// Tiles of a chunk, at least, and chunks, at most: each has a gradient of its own.
@@ -61,7 +61,7 @@ impl WinogradWeights {
     }
 
     fn input_stride(&self) -> usize {
-        self.block_tiles * self.forward.source[2] + 16
+        self.block_tiles * self.forward.row_stride() + 16
     }
 
     /// Floats of one thread's own scratch: a block of `x`, and one panel of the same of `dy`.
@@ -156,7 +156,7 @@ impl Kernel for Chunk<'_> {
             // SAFETY: each row of the table is `cin` floats inside `inputs`.
             unsafe {
                 let matrices = (PRODUCTS, weights.input_stride());
-                table.fill_matrix(inputs.as_ptr(), matrices, (count, pass.source[2]));
+                table.fill_matrix(inputs.as_ptr(), matrices, (count, pass.row_stride()));
             }
             for index in self.panels.clone() {
                 let panel = weights.layout().panel(index);
@@ -228,7 +228,9 @@ impl Chunk<'_> {
             let rows = &table.tap(product)[..count];
             let dy = &outputs[product * weights.block_tiles * MAX_WIDTH..][..count * panel.width];
             // SAFETY: the table's rows are valid for `cin` floats, `dy` has a row for each.
-            unsafe { accumulate(s, panel.width, rows, 0, dy.as_ptr(), sums) };
+            unsafe {
+                accumulate(s, panel.width, rows, (0, dy.as_ptr()), sums, &mut Ahead::default());
+            }
         }
     }
 }
