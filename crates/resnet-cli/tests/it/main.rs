@@ -4,5 +4,6 @@
 mod bad_input;
 mod help;
 mod info;
+mod pictures;
 mod runs;
 mod session;
