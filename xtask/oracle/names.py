@@ -1,9 +1,11 @@
 """Lists how other projects name the tensors of networks that are ours too.
 
-    python xtask/oracle/names.py > crates/resnet-io/tests/fixtures/weights/names.tsv
+    python xtask/oracle/names.py crates/resnet-io/tests/fixtures/weights/names.tsv
 
 Columns: project, our network, their name, shape. Made with torchvision 0.29.2, timm 1.0.31 and transformers 5.23.0.
 """
+
+import sys
 
 import timm
 import torchvision
@@ -27,6 +29,7 @@ NETWORKS = [
     ("Hugging Face", "resnet50", lambda: hugging_face([3, 4, 6, 3], [256, 512, 1024, 2048], "bottleneck")),
 ]
 
-for project, ours, make in NETWORKS:
-    for name, tensor in make().state_dict().items():
-        print(project, ours, name, ",".join(map(str, tensor.shape)), sep="\t")
+with open(sys.argv[1], "w") as out:
+    for project, ours, make in NETWORKS:
+        for name, tensor in make().state_dict().items():
+            print(project, ours, name, ",".join(map(str, tensor.shape)), sep="\t", file=out)

@@ -11,7 +11,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail, ensure};
 use sha2::{Digest, Sha256};
 
-/// A script and where it writes.
+/// A script and the folder or file that it writes.
 struct Script {
     name: &'static str,
     output: &'static str,
@@ -28,13 +28,16 @@ enum Data {
     Needed,
 }
 
-const SCRIPTS: [Script; 6] = [
+const SCRIPTS: [Script; 9] = [
     script("ops", "fixtures", Data::Unused),
     script("training", "fixtures", Data::Unused),
     script("networks", "fixtures", Data::Unused),
     script("layout", "fixtures", Data::Welcome("torchvision-layout-reference.json")),
     script("curve", "fixtures", Data::Needed),
     script("pickles", "crates/resnet-io/tests/fixtures/weights", Data::Unused),
+    script("names", "crates/resnet-io/tests/fixtures/weights/names.tsv", Data::Unused),
+    script("pillow", "crates/resnet-io/tests/fixtures/resize.tsv", Data::Unused),
+    script("pictures", "crates/resnet-io/tests/fixtures/pictures", Data::Unused),
 ];
 
 const fn script(name: &'static str, output: &'static str, data: Data) -> Script {

@@ -199,3 +199,58 @@ impl Model {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    /// The commands among lines of text, without comments; a backslash joins lines.
+    fn commands(text: &str) -> Vec<Vec<String>> {
+        let text = text.replace("\\\n", " ");
+        let lines = text.lines().filter_map(|line| {
+            let line = line.trim();
+            line.strip_prefix("cargo run --release --").or_else(|| line.strip_prefix("resnet "))
+        });
+        // Comments and explanations stand two blanks or more away, or behind a `#`; the rest may be the shell's.
+        let command = |line: &str| {
+            let line = line.split(" #").next().unwrap_or_default().trim_start();
+            let line = line.split(" > ").next().unwrap_or_default();
+            let line = line.split("  ").next().unwrap_or_default();
+            line.split_whitespace().map(str::to_owned).collect()
+        };
+        lines.map(command).collect()
+    }
+
+    #[track_caller]
+    fn check(place: &str, text: &str, at_least: usize) {
+        let found = commands(text);
+        assert!(at_least <= found.len(), "{place}: {found:?}");
+        for words in found {
+            let line = words.join(" ");
+            let words = std::iter::once("resnet".to_owned()).chain(words);
+            if let Err(error) = Arguments::try_parse_from(words) {
+                panic!("{place}: resnet {line}\n{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_commands_of_the_readme_are_understood() {
+        check("README.md", include_str!("../../../README.md"), 8);
+    }
+
+    #[test]
+    fn the_examples_of_the_help_are_understood() {
+        for command in Arguments::command().get_subcommands() {
+            let help = command.get_after_help().expect("every command has examples").to_string();
+            check(command.get_name(), &help, 2);
+        }
+    }
+
+    #[test]
+    fn the_flags_contradict_nothing() {
+        Arguments::command().debug_assert();
+    }
+}

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use anyhow::Error;
 use clap::error::ErrorKind;
 use resnet::bench::BenchError;
+use resnet::io::system_hint;
 use resnet::is_wrong_usage;
 use resnet::train::TrainError;
 
@@ -85,13 +86,14 @@ impl Failure {
     }
 }
 
-/// Only stdout is written to without naming a file: its errors need no hint.
+/// Only stdout is written to without naming a file.
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Failure {
         if error.kind() == io::ErrorKind::BrokenPipe {
             return Failure::new(error, None);
         }
-        Failure::new(Error::new(error).context("writing to stdout"), None)
+        let hint = system_hint(&error);
+        Failure::new(Error::new(error).context("writing to stdout"), Some(hint))
     }
 }
 

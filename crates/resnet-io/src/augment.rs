@@ -53,6 +53,13 @@ pub enum Step {
     },
 }
 
+impl Step {
+    /// A [`Step::RandomResizedCrop`] with torchvision's share of the area and proportions.
+    pub fn random_resized_crop(size: u32) -> Step {
+        Step::RandomResizedCrop { size, scale: default_scale(), ratio: default_ratio() }
+    }
+}
+
 /// torchvision's defaults.
 fn default_scale() -> [f64; 2] {
     [0.08, 1.0]

@@ -93,6 +93,16 @@ pub enum DataError {
         /// The fraction as given.
         fraction: f64,
     },
+    /// A fraction of so few pictures that one side would have none.
+    #[error("validation fraction {fraction} of {images} images leaves none {side}")]
+    EmptySide {
+        /// The fraction as given.
+        fraction: f64,
+        /// How many pictures there are.
+        images: usize,
+        /// What the empty side is for.
+        side: &'static str,
+    },
     /// A split was asked for where one is already there.
     #[error("{place}: has a validation split already, so a validation fraction cannot be taken")]
     SplitTwice {
@@ -178,7 +188,12 @@ impl DataError {
             DataError::UnknownClass { .. } => {
                 "the folders of all splits are matched by name".into()
             }
-            DataError::WrongSize { .. } => "set a resize and a crop".into(),
+            DataError::WrongSize { expected_width: columns, expected_height: rows, .. } => {
+                format!(
+                    "--resize {} scales pictures first; in a recipe, augment.steps and eval.resize do",
+                    columns.min(rows)
+                )
+            }
             DataError::BatchSize { .. } => {
                 "a smaller --batch-size, or none: the recipe's is made to fit".into()
             }
@@ -186,9 +201,37 @@ impl DataError {
                 "JPEG, PNG, GIF, BMP and WebP are read; open the file elsewhere, or leave it out"
                     .into()
             }
-            _ => return None,
+            DataError::UnknownGeneratedKey { .. } | DataError::GeneratedValue { .. } => {
+                "for example generated:classes=10,images=5000,size=32,seed=1".into()
+            }
+            DataError::BadLabel { .. } => {
+                "CIFAR-10's records have 3073 bytes, CIFAR-100's 3074; the file may be damaged".into()
+            }
+            DataError::BadFraction { .. } => "for example --val-fraction 0.1".into(),
+            DataError::EmptySide { .. } => {
+                "each class gives its rounded share: take another fraction, or more images".into()
+            }
+            DataError::SplitTwice { .. } => "leave --val-fraction out".into(),
+            DataError::TooLarge { .. } => "scale it down, or leave it out".into(),
+            DataError::NoReadable { .. } => "look at the files, or leave the class out".into(),
+            DataError::Io { source, .. } => system_hint(source),
         })
     }
+}
+
+/// What the user can do about an error of the system that has named its file already.
+pub fn system_hint(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => "is the path right? it counts from the folder you are in",
+        io::ErrorKind::PermissionDenied => "you are not allowed to: look at the owner and mode",
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+            "make room, or write elsewhere"
+        }
+        io::ErrorKind::IsADirectory => "a file is expected, not a folder",
+        io::ErrorKind::NotADirectory => "a part of the path is a file, not a folder",
+        _ => "the system would not do it: is the file whole, the disk in order?",
+    }
+    .into()
 }
 
 fn did_you_mean(suggestion: &Option<String>) -> String {

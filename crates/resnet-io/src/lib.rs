@@ -15,5 +15,5 @@ pub mod resize;
 pub mod source;
 pub mod weights;
 
-pub use crate::error::DataError;
+pub use crate::error::{DataError, system_hint};
 pub use crate::picture::{Image, ImageRef};

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use resnet_core::executor::ExecutorError;
 use resnet_core::graph::GraphError;
 use resnet_core::spec::SpecError;
-use resnet_io::DataError;
 use resnet_io::weights::WeightsError;
+use resnet_io::{DataError, system_hint};
 
 use crate::checkpoint::CheckpointError;
 use crate::recipe::RecipeError;
@@ -159,19 +159,47 @@ impl TrainError {
                 "`resnet info` lists the networks; one of your own is a file that ends in .toml"
                     .into()
             }
+            TrainError::Weights(WeightsError::Read { source, .. }) => system_hint(source),
             TrainError::Weights(_) => {
                 "safetensors, .pth and .th files are read; if this is one, it may be incomplete: \
                  fetch it again"
                     .into()
             }
-            TrainError::Checkpoint(_)
-            | TrainError::Spec(_)
-            | TrainError::SpecFile { .. }
-            | TrainError::Graph(_)
-            | TrainError::Executor(_)
-            | TrainError::Io { .. }
-            | TrainError::ClassNames { .. } => return None,
+            TrainError::Checkpoint(error) => checkpoint_hint(error),
+            TrainError::Spec(_) => {
+                "it is a number of the network: from a flag, or from the recipe's [model]".into()
+            }
+            TrainError::SpecFile { .. } => {
+                "`resnet info resnet18 --toml` prints a network to start from".into()
+            }
+            TrainError::Graph(_) => {
+                "larger pictures (--size, eval.crop) or a small stem may fit the network".into()
+            }
+            TrainError::Io { source, .. } => system_hint(source),
+            TrainError::ClassNames { .. } => {
+                "one name a line, or columns between tabs with a header: index, wnid, label".into()
+            }
+            TrainError::Executor(_) => return None,
         })
+    }
+}
+
+/// What to do about a checkpoint; the error has named the file.
+fn checkpoint_hint(error: &CheckpointError) -> String {
+    match error {
+        CheckpointError::Weights(WeightsError::Write { .. }) => {
+            "the checkpoint before it is whole: make room, then --resume goes on from there".into()
+        }
+        CheckpointError::Weights(_) | CheckpointError::Progress { .. } => {
+            "--weights begins a new run from another checkpoint, such as best.safetensors".into()
+        }
+        CheckpointError::State { .. } => {
+            "the optimiser was another one: --weights begins a new run from it".into()
+        }
+        CheckpointError::MetricsShort { .. } => {
+            "metrics.jsonl was changed since; --weights begins a new run from the checkpoint".into()
+        }
+        CheckpointError::Io { source, .. } => system_hint(source),
     }
 }
 

@@ -22,6 +22,7 @@ pub mod run_folder;
 pub mod schedule;
 pub mod score;
 pub mod setup;
+mod suggest;
 pub mod trainer;
 
 pub use crate::error::TrainError;

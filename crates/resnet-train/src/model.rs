@@ -19,6 +19,7 @@ use crate::classes::Classes;
 use crate::engine::{Plan, StateTensor};
 use crate::error::{TrainError, io_error};
 use crate::preprocess::{Preprocess, usual_resize};
+use crate::suggest;
 
 /// A network with weights, ready for an executor.
 #[derive(Clone, Debug)]
@@ -130,7 +131,8 @@ pub fn network(name: &str) -> Result<NetworkSpec, TrainError> {
     let spec: NetworkSpec = toml::from_str(&text).map_err(|e| {
         let line = e.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
         let message = e.message().split_whitespace().collect::<Vec<_>>().join(" ");
-        TrainError::SpecFile { path: path.into(), message: format!("line {line}: {message}") }
+        let message = format!("line {line}: {message}{}", suggest::in_message(&message));
+        TrainError::SpecFile { path: path.into(), message }
     })?;
     spec.validate()
         .map_err(|e| TrainError::SpecFile { path: path.into(), message: e.to_string() })?;

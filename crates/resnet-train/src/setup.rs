@@ -7,6 +7,7 @@ use resnet_core::cost;
 use resnet_core::spec::{NetworkSpec, ShortcutKind, StemKind, StemSpec};
 use resnet_core::step::{Decay, SgdOptions, Targets};
 use resnet_io::DataError;
+use resnet_io::augment::Step;
 use resnet_io::decode::decode;
 use resnet_io::loader::{self, Loader, LoaderSpec};
 use resnet_io::source::{self, DataSet, Encoded, OpenOptions, Source};
@@ -69,12 +70,13 @@ pub fn prepare(mut recipe: Recipe, batch_size: BatchSize) -> Result<Setup, Train
     if let [class] = &classes[..] {
         return Err(DataError::OneClass { place: address, class: class.clone() }.into());
     }
-    let picture = picture_size(train.as_ref())?;
-    let mut spec = choose_network(&mut recipe, picture)?;
+    let picture = first_picture(train.as_ref())?;
+    let mut spec = choose_network(&mut recipe, picture.size)?;
     spec.classes = classes.len();
     let preprocess = preprocess(&recipe, &spec, picture);
     [spec.input.height, spec.input.width] = preprocess.crop;
     spec.validate()?;
+    notices.extend(fit_augmentation(&mut recipe, &preprocess));
     notices.extend(clamp_batch_size(&mut recipe, batch_size, train.len()));
     let val = validation(&data, &classes)?;
     if val.is_none() {
@@ -185,19 +187,34 @@ fn open(recipe: &Recipe) -> Result<DataSet, TrainError> {
     Ok(source::open(&data.source, &options)?)
 }
 
-/// Columns and rows of the first picture that can be read.
-fn picture_size(source: &dyn Source) -> Result<[usize; 2], TrainError> {
+/// What the pictures of a set are like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct PictureKind {
+    /// Columns and rows of the first that can be read.
+    size: [usize; 2],
+    /// Whether each is a file of its own, which may have another size.
+    is_file: bool,
+}
+
+impl PictureKind {
+    fn is_small(self) -> bool {
+        self.size[0].max(self.size[1]) <= SMALL_PICTURE
+    }
+}
+
+/// The first picture that can be read.
+fn first_picture(source: &dyn Source) -> Result<PictureKind, TrainError> {
     let mut first_error = None;
     for index in 0..source.len() {
-        let size = match source.read(index) {
-            Ok(Encoded::Pixels(picture)) => Ok([picture.width, picture.height]),
-            Ok(Encoded::File(bytes)) => {
-                decode(&source.name(index), &bytes).map(|picture| [picture.width, picture.height])
-            }
+        let kind = |width, height, is_file| PictureKind { size: [width, height], is_file };
+        let found = match source.read(index) {
+            Ok(Encoded::Pixels(picture)) => Ok(kind(picture.width, picture.height, false)),
+            Ok(Encoded::File(bytes)) => decode(&source.name(index), &bytes)
+                .map(|picture| kind(picture.width, picture.height, true)),
             Err(error) => Err(error),
         };
-        match size {
-            Ok(size) => return Ok(size),
+        match found {
+            Ok(kind) => return Ok(kind),
             Err(error) => first_error = first_error.or(Some(error)),
         }
     }
@@ -236,24 +253,52 @@ fn choose_network(recipe: &mut Recipe, picture: [usize; 2]) -> Result<NetworkSpe
     Ok(spec)
 }
 
-/// Small pictures are taken as they are; others as their network's family does it.
-fn preprocess(recipe: &Recipe, spec: &NetworkSpec, [width, height]: [usize; 2]) -> Preprocess {
+/// Small pictures are taken as they are, files of other sizes scaled to the first one's; large ones are
+/// prepared as their network's family does it.
+fn preprocess(recipe: &Recipe, spec: &NetworkSpec, picture: PictureKind) -> Preprocess {
     let mut preprocess = Preprocess::of_family(spec);
     preprocess.mean = recipe.data.mean.to_vec();
     preprocess.std = recipe.data.std.to_vec();
-    let is_small = width.max(height) <= SMALL_PICTURE;
+    let ([width, height], is_small) = (picture.size, picture.is_small());
     if is_small {
         preprocess.crop = [height, width];
-        preprocess.resize = None;
+        preprocess.resize = picture.is_file.then_some(width.min(height));
     } else if preprocess.resize.is_none() {
         preprocess.resize = Some(preprocess.crop[0].min(preprocess.crop[1]));
     }
     if let Some(crop) = recipe.eval.crop {
         preprocess.crop = [crop; 2];
-        preprocess.resize = (!is_small).then(|| usual_resize([crop; 2]));
+        preprocess.resize = match is_small {
+            true => preprocess.resize.map(|_| crop),
+            false => Some(usual_resize([crop; 2])),
+        };
     }
     preprocess.resize = recipe.eval.resize.or(preprocess.resize);
     preprocess
+}
+
+/// Puts a step before the recipe's where none of them brings pictures to the network's size: a random part
+/// for networks of large pictures (as torchvision trains them), the whole picture for small ones. Written
+/// into the recipe, and told.
+fn fit_augmentation(recipe: &mut Recipe, preprocess: &Preprocess) -> Option<String> {
+    let is_sized = |step: &Step| match step {
+        Step::RandomResizedCrop { .. } | Step::CenterCrop { .. } => true,
+        Step::PadCrop { .. } | Step::Flip { .. } | Step::Resize { .. } => false,
+    };
+    let steps = &mut recipe.augment.steps;
+    if preprocess.resize.is_none() || steps.iter().any(is_sized) {
+        return None;
+    }
+    let [rows, columns] = preprocess.crop;
+    if rows != columns || rows <= SMALL_PICTURE {
+        steps.splice(0..0, preprocess.steps());
+        return None;
+    }
+    steps.insert(0, Step::random_resized_crop(rows as u32));
+    Some(format!(
+        "training takes a random part of each picture, scaled to {rows}x{columns}: the recipe's \
+         augment.steps do not say what else"
+    ))
 }
 
 /// The pictures to evaluate on, whose classes must be the training's.

@@ -123,6 +123,7 @@ pub fn is_wrong_usage(error: &TrainError) -> bool {
             DataError::UnknownGeneratedKey { .. }
                 | DataError::GeneratedValue { .. }
                 | DataError::BadFraction { .. }
+                | DataError::EmptySide { .. }
                 | DataError::SplitTwice { .. }
                 | DataError::BatchSize { .. }
         ),

@@ -1,12 +1,14 @@
 //! `resnet info`: the layers of a network with shapes, parameters, multiply-adds and memory.
 
 use std::io::Write;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use resnet::core::build::{BuildOptions, Mode, forward};
 use resnet::core::cost::{self, LayerCost};
 use resnet::core::spec::NetworkSpec;
 use resnet::core::zoo;
+use resnet::io::weights::ModelFile;
 use resnet::train::TrainError;
 use resnet::train::model::network;
 use serde_json::json;
@@ -23,7 +25,8 @@ Examples:
   resnet info resnet50                            its layers and totals
   resnet info resnet18 --stem small --size 64 --classes 200
   resnet info resnet18 --toml > mine.toml         a network to change
-  resnet info mine.toml --json                    for programs";
+  resnet info mine.toml --json                    for programs
+  resnet info --verify runs/first/checkpoints/best.safetensors";
 
 /// Show a network: layers, shapes, parameters, multiply-adds, memory
 ///
@@ -38,11 +41,17 @@ pub(crate) struct Options {
     /// Print the network as TOML, to be changed and used as `--model FILE.toml`
     #[arg(long, requires = "model", conflicts_with = "json")]
     toml: bool,
+    /// Read a model file whole, and compare its tensors with the checksum that it carries
+    #[arg(long, value_name = "FILE", conflicts_with = "model")]
+    verify: Option<PathBuf>,
     #[command(flatten)]
     changes: NetworkChanges,
 }
 
 pub(crate) fn run(options: &Options, view: &View) -> Outcome {
+    if let Some(path) = &options.verify {
+        return verify(path, view);
+    }
     let Some(model) = &options.model else {
         return list(view);
     };
@@ -69,6 +78,20 @@ pub(crate) fn run(options: &Options, view: &View) -> Outcome {
     })?;
     let layers = cost::layers(&graph);
     if view.json() { print_json(&spec, &layers, view) } else { print_table(&spec, &layers, view) }
+}
+
+/// Says that a model file is whole; an error if it is not.
+fn verify(path: &Path, view: &View) -> Outcome {
+    let model = ModelFile::read(path).map_err(TrainError::from)?;
+    model.verify().map_err(TrainError::from)?;
+    let (name, tensors) = (path.display().to_string(), model.file.tensors.len());
+    let mut out = view.stdout();
+    if view.json() {
+        writeln!(out, "{}", json!({ "path": name, "tensors": tensors, "verified": true }))?;
+    } else {
+        writeln!(out, "{name}: {tensors} tensors, as they were written")?;
+    }
+    Ok(Status::Done)
 }
 
 fn list(view: &View) -> Outcome {

@@ -8,7 +8,7 @@ use clap::Args;
 use resnet::Training;
 use resnet::train::TrainError;
 use resnet::train::event::{End, Ending};
-use resnet::train::recipe::{self, Assignment};
+use resnet::train::recipe::{self, Assignment, Recipe};
 
 use crate::Outcome;
 use crate::arguments::{Compute, Stem};
@@ -108,7 +108,7 @@ pub(crate) fn run(options: &Options, view: &View, stop: &AtomicBool) -> Outcome 
     let end = training.run(stop, &mut |event| events.show(event))?;
     events.finish()?;
     if !view.json() {
-        what_next(view, &end);
+        what_next(view, &end, training.recipe());
     }
     Ok(match end.ending {
         Ending::Interrupted => Status::Interrupted,
@@ -119,21 +119,30 @@ pub(crate) fn run(options: &Options, view: &View, stop: &AtomicBool) -> Outcome 
 }
 
 /// What to type next, to stderr: it is no result.
-fn what_next(view: &View, end: &End) {
+fn what_next(view: &View, end: &End, recipe: &Recipe) {
     let run = end.run.display();
-    let evaluate = format!("resnet eval --weights {run}/checkpoints/best.safetensors --data ADDR");
-    match end.ending {
+    let best = end.run.join("checkpoints/best.safetensors");
+    // Without validation pictures no epoch is better than another.
+    let weights = if best.exists() { best } else { end.run.join("checkpoints/last.safetensors") };
+    let weights = weights.display();
+    let go_on = match end.ending {
         Ending::Finished | Ending::AlreadyFinished => {
-            view.note(&format!("next: {evaluate}"));
-            view.note(&format!(
-                "      resnet classify --weights {run}/checkpoints/best.safetensors PICTURE..."
-            ));
-            view.note(&format!("      resnet train --resume {run} --epochs MORE"));
+            let mut data = format!("--data {}", recipe.data.source);
+            if let Some(fraction) = recipe.data.val_fraction {
+                data = format!("{data} --val-fraction {fraction}");
+            }
+            view.note(&format!("next: resnet eval --weights {weights} {data}"));
+            view.note(&format!("      resnet classify --weights {weights} PICTURE..."));
+            let more = 2 * recipe.train.epochs;
+            view.note(&format!("      resnet train --resume {run} --epochs {more}"));
+            return;
         }
-        Ending::Interrupted | Ending::MaxSteps | Ending::MaxTime => {
-            view.note(&format!("next: resnet train --resume {run}"));
-        }
-    }
+        Ending::Interrupted => "",
+        // The limit is in the run's recipe: without another one it would stop there again.
+        Ending::MaxSteps => " --max-steps 0",
+        Ending::MaxTime => " --max-time 0s",
+    };
+    view.note(&format!("next: resnet train --resume {run}{go_on}"));
 }
 
 impl Options {

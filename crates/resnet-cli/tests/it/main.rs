@@ -5,5 +5,6 @@ mod bad_input;
 mod docs;
 mod help;
 mod info;
+mod pictures;
 mod runs;
 mod session;

@@ -40,6 +40,9 @@ fn training_prints_events_and_makes_a_model_that_scores_the_same() {
     assert_eq!((of("start").len(), of("step").len(), of("epoch").len()), (1, 6, 2));
     let end = of("end")[0];
     assert_eq!(end["run"], "r");
+    let answer = session.run("info --verify r/checkpoints/last.safetensors");
+    let expected = "r/checkpoints/last.safetensors: 156 tensors, as they were written\n";
+    assert_eq!((answer.status, answer.stdout.as_str()), (Some(0), expected));
     let data = "--data generated:classes=3,images=96,size=16";
     let line = format!("eval --weights r/checkpoints/last.safetensors {data} --json");
     let found: serde_json::Value = serde_json::from_str(&session.run(&line).stdout).unwrap();
@@ -117,10 +120,135 @@ fn a_full_disk_keeps_the_old_checkpoint() {
         .output()
         .unwrap();
     let answer = session.answer(output);
-    assert_eq!(answer.status, Some(1), "{}", answer.stderr);
-    assert!(answer.stderr.contains("last.safetensors"), "{}", answer.stderr);
+    insta::assert_snapshot!(answer.transcript());
     assert!(last(&session, "r") == before, "the old checkpoint survives");
     assert_eq!(session.run("train --resume r --max-steps 4 --quiet").status, Some(0));
+}
+
+#[test]
+fn ctrl_c_ends_a_run_in_good_order() {
+    let session = Session::new();
+    // Long enough that the signal always arrives before its end.
+    let mut child = session
+        .command(&format!("train {TINY} --run r --epochs 100000"))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stderr = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    stderr.find(|line| line.starts_with("epoch 2:")).unwrap();
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    let said: Vec<String> = stderr.filter(|line| !line.starts_with("epoch ")).collect();
+    let answer = session.answer(child.wait_with_output().unwrap());
+    assert_eq!(answer.status, Some(130));
+    // How far it came depends on the machine.
+    let came: Vec<&str> = answer
+        .stdout
+        .split_whitespace()
+        .map(|word| if word.starts_with(|c: char| c.is_ascii_digit()) { "N" } else { word })
+        .collect();
+    insta::assert_snapshot!(format!("{}\n--- stderr\n{}", came.join(" "), said.join("\n")));
+    let answer = session.run("train --resume r --max-steps 1");
+    assert_eq!(answer.status, Some(0), "{}", answer.stderr);
+    assert!(answer.stderr.contains("run: r (resumed after step "), "{}", answer.stderr);
+}
+
+#[test]
+fn a_run_says_what_it_reached_and_what_to_type_next() {
+    let session = Session::new();
+    // Times differ from run to run, results from machine to machine.
+    let steady = |text: &str| {
+        let keep = |line: &&str| !line.starts_with("epoch ") && !line.starts_with("model: ");
+        let is_fraction =
+            |word: &str| word.contains('.') && word.starts_with(|c: char| c.is_ascii_digit());
+        let word = |word: &str| if is_fraction(word) { "N" } else { word }.to_string();
+        let line = |line: &str| line.split(' ').map(word).collect::<Vec<_>>().join(" ");
+        text.lines().filter(keep).map(line).collect::<Vec<_>>().join("\n")
+    };
+    let mut said = String::new();
+    for line in [
+        &format!("train {TINY} --run r --epochs 2 --max-steps 4"),
+        "train --resume r",
+        "train --resume r --max-steps 0",
+        "train --resume r",
+        "train --resume r --epochs 3",
+    ] {
+        let answer = session.run(line);
+        said += &format!("$ resnet {line}\n{}\n\n", steady(&answer.transcript()));
+    }
+    insta::assert_snapshot!(said);
+    let answer =
+        session.run("train --data generated:classes=3,images=96,size=16 --run s --max-time 1ms");
+    assert_eq!(answer.status, Some(0), "{}", answer.stderr);
+    assert!(answer.stdout.starts_with("stopped at the limit of time after 0 epochs, "));
+    assert!(
+        answer.stderr.ends_with("next: resnet train --resume s --max-time 0s\n"),
+        "{}",
+        answer.stderr
+    );
+}
+
+#[test]
+fn classify_prints_labels_with_probabilities_and_bars() {
+    let session = Session::new();
+    let line = "train --data generated:classes=3,images=96,size=16 --run r --max-steps 1 --quiet";
+    assert_eq!(session.run(line).status, Some(0));
+    session.write("colours.jpg", include_bytes!("../fixtures/colours.jpg"));
+    let line = "classify --weights r/checkpoints/last.safetensors --resize 16 colours.jpg";
+    let answer = session.run(line);
+    assert_eq!((answer.status, answer.stderr.as_str()), (Some(0), ""));
+    let lines: Vec<&str> = answer.stdout.lines().collect();
+    let [path, classes @ ..] = &lines[..] else { panic!("{}", answer.stdout) };
+    assert_eq!((*path, classes.len()), ("colours.jpg", 3));
+    let json = session.run(&format!("{line} --json"));
+    let found: serde_json::Value = serde_json::from_str(&json.stdout).unwrap();
+    let predictions = found["predictions"].as_array().unwrap();
+    assert_eq!((found["path"].as_str(), predictions.len()), (Some("colours.jpg"), 3));
+    let mut total = 0.0;
+    for (line, prediction) in classes.iter().zip(predictions) {
+        let mut keys: Vec<&String> = prediction.as_object().unwrap().keys().collect();
+        keys.sort();
+        assert_eq!(keys, ["index", "label", "probability"]);
+        let probability = prediction["probability"].as_f64().unwrap();
+        total += probability;
+        let bar = "█".repeat((30.0 * probability).round() as usize);
+        let label = prediction["label"].as_str().unwrap();
+        let expected = format!("  {label:<6}  {:>5.1} %  {bar}", 100.0 * probability);
+        assert_eq!(*line, expected);
+    }
+    assert!((total - 1.0).abs() < 1e-6, "{total}");
+}
+
+#[test]
+fn evaluation_has_the_documented_keys() {
+    let session = Session::new();
+    let line = "train --data generated:classes=3,images=96,size=16 --run r --max-steps 1 --quiet";
+    assert_eq!(session.run(line).status, Some(0));
+    let data = "--data generated:classes=3,images=96,size=16";
+    let line = format!("eval --weights r/checkpoints/last.safetensors {data}");
+    let answer = session.run(&format!("{line} --json"));
+    let found: serde_json::Value = serde_json::from_str(&answer.stdout).unwrap();
+    let mut keys: Vec<&String> = found.as_object().unwrap().keys().collect();
+    keys.sort();
+    assert_eq!(keys, ["correct", "images", "loss", "seconds", "skipped", "top1", "top5"]);
+    let (images, correct) = (found["images"].as_f64().unwrap(), found["correct"].as_f64().unwrap());
+    assert_eq!((images, found["top1"].as_f64().unwrap()), (19.0, correct / images));
+    let text = session.run(&line).stdout;
+    assert!(text.contains(&format!("({correct} of 19), top-5 100.00 %")), "{text}");
+}
+
+#[test]
+fn colours_are_for_terminals_only() {
+    let session = Session::new();
+    for line in ["info cifar-resnet8", "info restnet50", "train --help"] {
+        let answer = session.run(line);
+        assert!(!answer.stdout.contains('\u{1b}') && !answer.stderr.contains('\u{1b}'), "{line}");
+    }
+    // Where colours are forced, NO_COLOR has the last word only for what is no terminal.
+    let mut forced = session.command("info cifar-resnet8");
+    let answer = session.answer(forced.env("CLICOLOR_FORCE", "1").output().unwrap());
+    assert!(answer.stdout.contains("\u{1b}[1m"), "{}", answer.stdout);
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod conformance;
 #[allow(dead_code, reason = "the engine's tests read the rest of it")]
 mod fixture;
 mod gradients;
+mod init;
 mod ops;
 mod optimizer;
 mod parity;

@@ -81,8 +81,10 @@ pub fn split_by_fraction(
         picked.map(|(index, _)| index as u32).collect()
     };
     let (train, val) = (side(false), side(true));
-    if train.is_empty() || val.is_empty() {
-        return Err(DataError::BadFraction { fraction });
+    for (part, side) in [(&train, "to train on"), (&val, "for validation")] {
+        if part.is_empty() {
+            return Err(DataError::EmptySide { fraction, images: source.len(), side });
+        }
     }
     Ok((Subset::new(source.clone(), train), Subset::new(source.clone(), val)))
 }

@@ -149,8 +149,7 @@ impl Mismatch {
                 let (found, expected) =
                     (found.first().unwrap_or(&1), expected.first().unwrap_or(&1));
                 format!(
-                    "the file has {found} classes, not {expected}: --new-head starts a new \
-                     classifier, --classes {found} keeps the file's"
+                    "the file has {found} classes, not {expected}: --new-head starts a new classifier"
                 )
             }
             None if only_head => "the file has no classifier: --new-head starts one".into(),

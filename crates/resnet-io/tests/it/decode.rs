@@ -3,10 +3,50 @@
 use std::collections::HashMap;
 use std::fs;
 use std::io::Read;
+use std::path::PathBuf;
 
 use resnet_io::decode::decode;
 
 use crate::real_data::{sha256, shared};
+
+/// A picture made by `xtask/oracle/pictures.py`.
+fn fixture(name: &str) -> PathBuf {
+    [env!("CARGO_MANIFEST_DIR"), "tests/fixtures/pictures", name].iter().collect()
+}
+
+#[test]
+fn every_mode_and_format_has_pillows_pixels() {
+    let table = fs::read_to_string(fixture("pictures.tsv")).unwrap();
+    let mut count = 0;
+    for line in table.lines().filter(|line| !line.starts_with('#')) {
+        let [name, width, height, rgb] = line.split('\t').collect::<Vec<_>>().try_into().unwrap();
+        let image = decode(name, &fs::read(fixture(name)).unwrap()).unwrap();
+        let found: String = image.pixels.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(format!("{}x{}", image.width, image.height), format!("{width}x{height}"));
+        assert_eq!(found, rgb, "{name}");
+        count += 1;
+    }
+    assert_eq!(count, 21);
+}
+
+#[test]
+fn a_picture_cut_anywhere_is_an_error_and_never_half_a_picture() {
+    // Bytes behind the last pixel, checksums and end marks, that may be missing.
+    let tails = [("rgb.jpg", 2), ("progressive.jpg", 2), ("rgb.png", 12), ("rgb.bmp", 0)];
+    for (name, tail) in tails.into_iter().chain([("lossless.webp", 1), ("palette.gif", 3)]) {
+        let whole = fs::read(fixture(name)).unwrap();
+        let expected = decode(name, &whole).unwrap();
+        for length in 0..whole.len() {
+            match decode(name, &whole[..length]) {
+                Ok(image) => {
+                    assert!(whole.len() - length <= tail, "{name} cut to {length} bytes");
+                    assert_eq!(image, expected, "{name} cut to {length} bytes");
+                }
+                Err(error) => assert!(error.to_string().starts_with(name), "{error}"),
+            }
+        }
+    }
+}
 
 /// Formats that are not promised.
 const OTHER_FORMATS: [&str; 5] = ["TIFF", "PPM", "TGA", "ICO", "PCX"];

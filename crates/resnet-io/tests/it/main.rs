@@ -1,9 +1,13 @@
 //! Tests of `resnet-io` from the outside, in one binary.
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+mod augment;
+mod cifar;
 mod decode;
+mod generated;
+mod loader;
 mod real_data;
 mod resize;
-
 mod sources;
+mod split;
 mod weights;

@@ -32,8 +32,10 @@ impl fmt::Display for Start {
         writeln!(f, "data: {train_images} images to train on, {val_images} to evaluate")?;
         writeln!(
             f,
-            "plan: {epochs} epochs of {steps_per_epoch} steps of {batch_size} images ({steps} \
-             steps), learning rate up to {lr}, seed {seed}"
+            "plan: {} of {} of {batch_size} images ({} in all), learning rate up to {lr}, seed {seed}",
+            counted(*epochs, "epoch"),
+            counted(*steps_per_epoch, "step"),
+            counted(*steps, "step")
         )?;
         write!(f, "run: {}", run.display())?;
         match self.resumed_step {
@@ -90,10 +92,17 @@ impl fmt::Display for End {
             Ending::MaxTime => "stopped at the limit of time",
             Ending::Interrupted => "interrupted",
         };
-        write!(f, "{why} after {epoch} epochs, {step} steps, {seconds:.1} s")?;
+        let (epochs, steps) = (counted(*epoch, "epoch"), counted(*step, "step"));
+        write!(f, "{why} after {epochs}, {steps}, {seconds:.1} s")?;
         if let (Some(last), Some(best)) = (self.final_top1, self.best_top1) {
             write!(f, "; top-1 {:.2} %, best {:.2} %", 100.0 * last, 100.0 * best)?;
         }
         Ok(())
     }
+}
+
+/// `1 epoch`, `2 epochs`.
+fn counted(n: u64, what: &str) -> String {
+    let plural = if n == 1 { "" } else { "s" };
+    format!("{n} {what}{plural}")
 }

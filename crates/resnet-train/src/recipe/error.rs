@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use resnet_io::system_hint;
+
 /// Why a recipe cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum RecipeError {
@@ -101,11 +103,17 @@ impl RecipeError {
                 format!("remove {key}, or choose a kind that reads it")
             }
             RecipeError::Version { .. } => "a newer version of this program wrote it".into(),
-            RecipeError::Io { .. }
-            | RecipeError::UnknownRecipe { .. }
-            | RecipeError::Syntax { .. }
-            | RecipeError::OutOfRange { .. }
-            | RecipeError::NameAndSpec => return None,
+            RecipeError::Io { source, .. } => system_hint(source),
+            RecipeError::UnknownRecipe { .. } => {
+                "a recipe of your own is a TOML file, named by its path".into()
+            }
+            RecipeError::Syntax { .. } => {
+                "a recipe is TOML: `key = value` lines below a [table]".into()
+            }
+            RecipeError::OutOfRange { .. } => {
+                "docs/recipes.md lists every key with its type and meaning".into()
+            }
+            RecipeError::NameAndSpec => "remove one of them".into(),
         })
     }
 }

@@ -6,6 +6,7 @@ use toml::de::{DeTable, DeValue};
 use toml::{Table as Toml, Value};
 
 use super::{Recipe, RecipeError, ScheduleKind, TABLES, Table, Unit};
+use crate::suggest;
 
 /// The text of a recipe file and where it is from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -131,9 +132,11 @@ fn parse_file(file: &RecipeText) -> Result<Toml, RecipeError> {
     toml::from_str(&file.text).map_err(syntax)
 }
 
-/// The parser's message without its line breaks.
+/// The parser's message without its line breaks, and the word that may have been meant.
 fn one_line(message: &str) -> String {
-    message.split_whitespace().collect::<Vec<_>>().join(" ")
+    let message = message.split_whitespace().collect::<Vec<_>>().join(" ");
+    let suggestion = suggest::in_message(&message);
+    message + &suggestion
 }
 
 /// The first key that no table has, with its place in the text.

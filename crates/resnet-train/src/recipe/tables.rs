@@ -116,7 +116,11 @@ table! {
 table! {
     /// What happens to training pictures.
     Augment as "augment" {
-        /// The steps, in order: `{ step = "pad_crop", padding = 4 }`, `{ step = "flip", p = 0.5 }`.
+        /// The steps, in order: `{ step = "pad_crop", padding = 4 }`, `{ step = "flip", p = 0.5 }`,
+        /// `{ step = "random_resized_crop", size = 224, scale = [0.08, 1.0], ratio = [0.75, 1.3333] }`,
+        /// `{ step = "resize", side = 256 }`, `{ step = "center_crop", height = 224, width = 224 }`.
+        /// Where none of them brings pictures of other sizes to the network's, one that does is put
+        /// first, and told.
         steps: Vec<Step> = Vec::new();
     }
 }

@@ -89,7 +89,7 @@ fn events_are_plain_lines() {
 weights: fresh, by seed 7
 model: resnet20, 269722 parameters, 10 classes; computing with avx2
 data: 5000 images to train on, 1000 to evaluate
-plan: 2 epochs of 40 steps of 128 images (80 steps), learning rate up to 0.1, seed 7
+plan: 2 epochs of 40 steps of 128 images (80 steps in all), learning rate up to 0.1, seed 7
 run: runs/a (resumed after step 40)
 note: something
 step 41 (epoch 2): loss 1.5000, top-1 50.0 %, lr 0.05000, 1000 images/s

@@ -5,6 +5,7 @@ mod checkpoint;
 mod event;
 mod model;
 mod recipe;
+#[cfg(unix)]
 mod resume;
 mod schedule;
 mod tiny;

@@ -98,7 +98,7 @@ fn training_from_weights_keeps_or_replaces_the_classifier() {
     let error = start("model.new_head=false").err().unwrap();
     insta::assert_snapshot!(message(&error, folder.path()), @r#"
 FOLDER/foreign.safetensors: does not fit resnet20: 2 of another shape (fc.weight is [7, 64], expected [3, 64], fc.bias is [7], expected [3])
-hint: the file has 7 classes, not 3: --new-head starts a new classifier, --classes 7 keeps the file's
+hint: the file has 7 classes, not 3: --new-head starts a new classifier
 "#);
     let setup = start("model.new_head=true").unwrap();
     assert!(setup.weights_from.ends_with("but for a new classifier"), "{}", setup.weights_from);
@@ -139,7 +139,10 @@ fn a_network_of_ones_own_is_a_toml_file_whose_faults_are_named() {
     assert_eq!(network(&path.display().to_string()).unwrap(), spec);
     std::fs::write(&path, text.replace("blocks = 1", "blokcs = 1")).unwrap();
     let error = network(&path.display().to_string()).unwrap_err();
-    insta::assert_snapshot!(message(&error, folder.path()), @"FOLDER/mine.toml: line 33: unknown field `blokcs`, expected one of `blocks`, `channels`, `stride`, `dilation`");
+    insta::assert_snapshot!(message(&error, folder.path()), @r#"
+FOLDER/mine.toml: line 33: unknown field `blokcs`, expected one of `blocks`, `channels`, `stride`, `dilation`; did you mean `blocks`?
+hint: `resnet info resnet18 --toml` prints a network to start from
+"#);
     let setup = prepare(
         tiny::recipe(&[&format!("model.name={}", {
             std::fs::write(&path, &text).unwrap();

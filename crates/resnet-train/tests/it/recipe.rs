@@ -79,7 +79,7 @@ my.toml:2: optimizer.lr: invalid type: string "fast", expected f64
 hint: docs/recipes.md lists every key with its type and meaning
 "#);
     insta::assert_snapshot!(error("[schedule]\nkind = \"cosin\"\n", &[]), @r#"
-my.toml:2: schedule.kind: unknown variant `cosin`, expected one of `constant`, `step`, `multi-step`, `cosine`, `one-cycle`
+my.toml:2: schedule.kind: unknown variant `cosin`, expected one of `constant`, `step`, `multi-step`, `cosine`, `one-cycle`; did you mean `cosine`?
 hint: docs/recipes.md lists every key with its type and meaning
 "#);
     insta::assert_snapshot!(error("train = 3\n", &[]), @r#"
@@ -90,19 +90,34 @@ hint: docs/recipes.md lists every key with its type and meaning
 --set train.epochs=many: train.epochs: invalid type: string "many", expected u64
 hint: docs/recipes.md lists every key with its type and meaning
 "#);
-    insta::assert_snapshot!(error("[train\n", &[]), @"my.toml:1: unclosed table, expected `]`");
+    insta::assert_snapshot!(error("[train\n", &[]), @r#"
+my.toml:1: unclosed table, expected `]`
+hint: a recipe is TOML: `key = value` lines below a [table]
+"#);
 }
 
 #[test]
 fn numbers_out_of_range_name_their_key() {
-    insta::assert_snapshot!(error("[optimizer]\nlr = -0.1\n", &[]), @"optimizer.lr is -0.1, expected above 0");
-    insta::assert_snapshot!(error("", &["train.batch_size=1"]), @"train.batch_size is 1, expected 2 to 65536: batch norm cannot train on one picture");
-    insta::assert_snapshot!(error("", &["loss.label_smoothing=nan"]), @"loss.label_smoothing is NaN, expected from 0 to below 1");
+    insta::assert_snapshot!(error("[optimizer]\nlr = -0.1\n", &[]), @r#"
+optimizer.lr is -0.1, expected above 0
+hint: docs/recipes.md lists every key with its type and meaning
+"#);
+    insta::assert_snapshot!(error("", &["train.batch_size=1"]), @r#"
+train.batch_size is 1, expected 2 to 65536: batch norm cannot train on one picture
+hint: docs/recipes.md lists every key with its type and meaning
+"#);
+    insta::assert_snapshot!(error("", &["loss.label_smoothing=nan"]), @r#"
+loss.label_smoothing is NaN, expected from 0 to below 1
+hint: docs/recipes.md lists every key with its type and meaning
+"#);
     insta::assert_snapshot!(error("version = 2\n", &[]), @r#"
 recipe version 2, expected at most 1
 hint: a newer version of this program wrote it
 "#);
-    insta::assert_snapshot!(error("", &["schedule.kind=multi-step"]), @"schedule.milestones is empty, expected at least one number");
+    insta::assert_snapshot!(error("", &["schedule.kind=multi-step"]), @r#"
+schedule.milestones is empty, expected at least one number
+hint: docs/recipes.md lists every key with its type and meaning
+"#);
 }
 
 #[test]
@@ -119,7 +134,10 @@ hint: remove warmup, or choose a kind that reads it
 
 #[test]
 fn an_unknown_recipe_is_refused_with_a_suggestion() {
-    insta::assert_snapshot!(message(&load("cifar-fsat").unwrap_err()), @r#"no recipe "cifar-fsat": neither a file nor one of generated, pictures, cifar-fast, cifar-paper, imagenet-paper, imagenet-torchvision; did you mean "cifar-fast"?"#);
+    insta::assert_snapshot!(message(&load("cifar-fsat").unwrap_err()), @r#"
+no recipe "cifar-fsat": neither a file nor one of generated, pictures, cifar-fast, cifar-paper, imagenet-paper, imagenet-torchvision; did you mean "cifar-fast"?
+hint: a recipe of your own is a TOML file, named by its path
+"#);
 }
 
 #[test]

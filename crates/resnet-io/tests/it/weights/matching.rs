@@ -63,7 +63,7 @@ fn another_number_of_classes_is_refused_unless_a_new_head_is_asked_for() {
     shapes[4].1 = &[10];
     assert_snapshot!(outcome(&shapes, Head::Keep), @r#"
     toy.pth: does not fit toy: 2 of another shape (fc.weight is [10, 2], expected [4, 2], fc.bias is [10], expected [4])
-    hint: the file has 10 classes, not 4: --new-head starts a new classifier, --classes 10 keeps the file's
+    hint: the file has 10 classes, not 4: --new-head starts a new classifier
     "#);
     assert_snapshot!(outcome(&shapes, Head::New), @"conv1.weight bn1.weight bn1.running_mean - -");
 }

@@ -1,0 +1,158 @@
+//! The loader: batches are a function of (source, seed, epoch, step), whoever makes them.
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use resnet_io::augment::Step;
+use resnet_io::loader::{Batch, Loader, LoaderSpec, Mode};
+use resnet_io::source::{Encoded, Generated, GeneratedSpec, GeneratedSplit, Source};
+use resnet_io::{DataError, ImageRef};
+
+const SIDE: usize = 8;
+
+fn generated(images: u32) -> Arc<dyn Source> {
+    let spec = GeneratedSpec { classes: 3, images, size: SIDE as u32, seed: 2 };
+    Arc::new(Generated::new(&spec, GeneratedSplit::Train))
+}
+
+fn spec(mode: Mode, workers: usize) -> LoaderSpec {
+    let steps = match mode {
+        Mode::Train => vec![Step::PadCrop { padding: 2 }, Step::Flip { p: 0.5 }],
+        Mode::Eval => Vec::new(),
+    };
+    LoaderSpec { mode, batch_size: 8, width: SIDE, height: SIDE, steps, seed: 4, workers }
+}
+
+/// All batches of an epoch from a step on.
+fn batches(loader: &Loader, epoch: u32, first: usize) -> Result<Vec<Batch>, DataError> {
+    let (mut queue, mut all) = (loader.epoch(epoch, first), Vec::new());
+    while let Some(batch) = queue.next_batch()? {
+        all.push(batch.clone());
+        queue.recycle(batch);
+    }
+    Ok(all)
+}
+
+#[test]
+fn any_number_of_workers_makes_the_same_batches() {
+    for mode in [Mode::Train, Mode::Eval] {
+        let made = |workers| {
+            let loader = Loader::new(generated(99), spec(mode, workers)).unwrap();
+            (0..2).flat_map(|epoch| batches(&loader, epoch, 0).unwrap()).collect::<Vec<_>>()
+        };
+        let expected = made(1);
+        assert_eq!(expected.len(), 26);
+        for workers in [2, 3, 7, 40] {
+            assert!(made(workers) == expected, "{workers} workers");
+        }
+    }
+}
+
+#[test]
+fn an_epoch_that_begins_in_its_middle_goes_on_as_the_whole_one() {
+    let loader = Loader::new(generated(99), spec(Mode::Train, 2)).unwrap();
+    let whole = batches(&loader, 5, 0).unwrap();
+    assert_eq!(batches(&loader, 5, 9).unwrap(), whole[9..]);
+    assert_eq!(batches(&loader, 5, 13).unwrap(), []);
+}
+
+#[test]
+fn every_picture_comes_once_an_epoch_and_never_alone_in_training() {
+    for images in [16, 17, 18, 23, 24, 25, 97] {
+        let loader = Loader::new(generated(images), spec(Mode::Train, 2)).unwrap();
+        let made = batches(&loader, 1, 0).unwrap();
+        assert!(made.iter().all(|batch| (2..=8).contains(&batch.len())), "{images} images");
+        let mut samples: Vec<u32> = made.iter().flat_map(|batch| batch.samples.clone()).collect();
+        samples.sort_unstable();
+        assert_eq!(samples, (0..images).collect::<Vec<_>>());
+    }
+    let single = LoaderSpec { batch_size: 1, ..spec(Mode::Train, 1) };
+    assert!(matches!(Loader::new(generated(9), single), Err(DataError::BatchSize { .. })));
+}
+
+/// Generated pictures, some of which cannot be decoded.
+struct Damaged {
+    whole: Arc<dyn Source>,
+    broken: BTreeSet<usize>,
+}
+
+impl Source for Damaged {
+    fn len(&self) -> usize {
+        self.whole.len()
+    }
+    fn classes(&self) -> &[String] {
+        self.whole.classes()
+    }
+    fn label(&self, index: usize) -> u32 {
+        self.whole.label(index)
+    }
+    fn name(&self, index: usize) -> String {
+        self.whole.name(index)
+    }
+    fn id(&self, index: usize) -> u64 {
+        self.whole.id(index)
+    }
+    fn read(&self, index: usize) -> Result<Encoded<'_>, DataError> {
+        match self.broken.contains(&index) {
+            true => Ok(Encoded::File(Cow::Borrowed(b"no picture"))),
+            false => self.whole.read(index),
+        }
+    }
+}
+
+fn damaged(broken: impl IntoIterator<Item = usize>) -> Arc<dyn Source> {
+    Arc::new(Damaged { whole: generated(30), broken: broken.into_iter().collect() })
+}
+
+#[test]
+fn a_broken_picture_is_named_and_another_takes_its_place_in_training() {
+    let made = |workers| {
+        let loader = Loader::new(damaged([4, 11]), spec(Mode::Train, workers)).unwrap();
+        batches(&loader, 0, 0).unwrap()
+    };
+    let one = made(1);
+    assert!(one == made(3));
+    assert_eq!(one.iter().map(Batch::len).collect::<Vec<_>>(), [8, 8, 8, 6]);
+    assert!(one.iter().all(|batch| !batch.samples.contains(&4) && !batch.samples.contains(&11)));
+    let mut named: Vec<_> = one.iter().flat_map(|batch| &batch.broken).collect();
+    named.sort_by_key(|broken| broken.sample);
+    assert_eq!(named.iter().map(|broken| broken.sample).collect::<Vec<_>>(), [4, 11]);
+    assert_eq!(named[0].problem, "generated:train/4: not an image: text");
+}
+
+#[test]
+fn a_broken_picture_is_left_out_in_evaluation() {
+    let loader = Loader::new(damaged(8..16), spec(Mode::Eval, 2)).unwrap();
+    let made = batches(&loader, 0, 0).unwrap();
+    assert_eq!(made.iter().map(Batch::len).collect::<Vec<_>>(), [8, 0, 8, 6]);
+    assert_eq!(made[1].broken.len(), 8);
+}
+
+#[test]
+fn a_class_without_a_readable_picture_is_an_error() {
+    for mode in [Mode::Train, Mode::Eval] {
+        // Every third picture is of class 1.
+        let loader = Loader::new(damaged((1..30).step_by(3)), spec(mode, 2)).unwrap();
+        let error = batches(&loader, 0, 0).unwrap_err().to_string();
+        assert!(error.starts_with("class \"ring\": none of its 10 images can be read"), "{error}");
+    }
+}
+
+#[test]
+fn a_picture_of_another_size_is_an_error_that_names_it() {
+    let loader = LoaderSpec { width: SIDE + 1, ..spec(Mode::Eval, 1) };
+    let error = batches(&Loader::new(generated(9), loader).unwrap(), 0, 0).unwrap_err();
+    assert_eq!(error.to_string(), "generated:train/0: 8x8 pixels, expected 9x8");
+}
+
+#[test]
+fn batches_that_are_not_taken_end_with_their_queue() {
+    // Dropping it in the middle joins the workers, which wait for room by then.
+    let loader = Loader::new(generated(900), spec(Mode::Train, 3)).unwrap();
+    let mut queue = loader.epoch(0, 0);
+    let first = queue.next_batch().unwrap().unwrap();
+    drop(queue);
+    let pixels = ImageRef { width: SIDE, height: SIDE, pixels: first.picture(0) };
+    assert_eq!(pixels.row(0, 0, SIDE).len(), 3 * SIDE);
+}
