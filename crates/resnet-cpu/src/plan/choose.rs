@@ -7,13 +7,26 @@ use crate::kernel::conv::{ConvShape, Tiles};
 
 /// What a plan is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Purpose {
+pub enum Purpose {
     /// Gradients: tiles whose error is that of direct convolution.
     Training,
     /// Logits: tiles that save most.
     Inference,
     /// `--exact`: no Winograd at all.
     Exact,
+}
+
+impl Purpose {
+    /// Whether the rules of accuracy let a convolution take these tiles (none: direct), whatever
+    /// its geometry: what [`winograd_tiles`] chooses among.
+    pub(crate) fn allows(self, tiles: Option<Tiles>) -> bool {
+        match (self, tiles) {
+            (_, None) | (Purpose::Training, Some(Tiles::Two)) | (Purpose::Inference, Some(_)) => {
+                true
+            }
+            (Purpose::Training, Some(Tiles::Four)) | (Purpose::Exact, Some(_)) => false,
+        }
+    }
 }
 
 /// Channels from which on transforms cost less than the products that they save.
