@@ -1,5 +1,6 @@
 //! The CPU engine: planner, kernels, thread pool.
 
+pub mod candidates;
 pub mod executor;
 pub mod kernel;
 pub mod machine;

@@ -4,9 +4,13 @@ use std::fs;
 use std::hint::black_box;
 use std::time::Instant;
 
-use resnet_simd::{AlignedVec, Isa, Kernel, Simd};
+use resnet_simd::{Isa, Kernel, Simd};
 
 use crate::threads::{ThreadPool, available_threads};
+
+mod bandwidth;
+
+pub use bandwidth::{Bandwidth, bandwidth};
 
 /// What numbers measured here should be quoted with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,48 +68,39 @@ fn parse_size(text: &str) -> Option<u64> {
     digits.parse::<u64>().ok()?.checked_shl(shift)
 }
 
-/// Bytes a second that the threads of `pool` copy from memory to memory, reads and writes counted,
-/// in GB/s. The buffers are four times the last cache, 256 MiB at most.
-pub fn copy_bandwidth(pool: &ThreadPool) -> f64 {
-    /// Floats a task copies.
-    const PART: usize = 1 << 18;
-    let last_cache = Machine::detect().cache_bytes.last().map_or(0, |&bytes| bytes as usize);
-    let len = (4 * last_cache).clamp(64 << 20, 256 << 20) / size_of::<f32>();
-    let (x, mut y) = (AlignedVec::<f32>::zeroed(len), AlignedVec::<f32>::zeroed(len));
-    let sample = |_| {
-        let start = Instant::now();
-        pool.run_parts(&mut y, PART, |part, y| y.copy_from_slice(&x[part * PART..][..y.len()]));
-        let bytes = 2 * len * size_of::<f32>();
-        bytes as f64 / start.elapsed().as_secs_f64() * 1e-9
-    };
-    (0..SAMPLES).map(sample).fold(0.0, f64::max)
-}
-
 /// Independent sums: more than latency times width of any core so far, and within 16 registers.
 const SUMS: usize = 12;
-/// Rounds of multiply-adds in a task: some milliseconds.
-const ROUNDS: usize = 1 << 20;
-/// Tasks a thread in one sample.
-const TASKS: usize = 4;
-/// Samples, of which the best counts: anything else on the machine only makes them slower.
-const SAMPLES: usize = 5;
+/// Rounds of multiply-adds in a sample: some tenths of a millisecond.
+const ROUNDS: usize = 1 << 16;
+/// Seconds of samples, of which the best counts: anything else on the machine only makes them
+/// slower, and one that short finds a gap between the others' turns.
+const SAMPLE_SECONDS: f64 = 0.1;
 
 /// Multiply-adds that the cores do while nothing waits for memory, in GFLOP/s (2 for each).
 ///
-/// Takes some tenths of a second. Portable arithmetic rounds product and sum apart; it still
+/// The best of many short samples. Portable arithmetic rounds product and sum apart; it still
 /// counts 2.
 pub fn fma_peak(isa: Isa, threads: usize) -> f64 {
     let pool = ThreadPool::new(threads);
-    let tasks = TASKS * threads;
-    let flops = 2.0 * (tasks * ROUNDS * SUMS * isa.lanes()) as f64;
-    let sample = |_| {
-        let start = Instant::now();
-        pool.run(tasks, &|_| {
+    let flops = 2.0 * (threads * ROUNDS * SUMS * isa.lanes()) as f64;
+    let seconds = best_seconds(|| {
+        pool.run(threads, &|_| {
             black_box(isa.run(Chains));
         });
-        flops / start.elapsed().as_secs_f64() * 1e-9
-    };
-    (0..SAMPLES).map(sample).fold(0.0, f64::max)
+    });
+    flops / seconds * 1e-9
+}
+
+/// The shortest of many runs, after one that does not count.
+fn best_seconds(mut run: impl FnMut()) -> f64 {
+    run();
+    let (start, mut best) = (Instant::now(), f64::INFINITY);
+    while best == f64::INFINITY || start.elapsed().as_secs_f64() < SAMPLE_SECONDS {
+        let sample = Instant::now();
+        run();
+        best = best.min(sample.elapsed().as_secs_f64());
+    }
+    best
 }
 
 /// `SUMS` chains of multiply-adds in registers.
@@ -151,11 +146,6 @@ mod tests {
         let machine = Machine::detect();
         assert!(!machine.brand.is_empty() && 0 < machine.threads);
         assert!(machine.cache_bytes.is_sorted() && !machine.cache_bytes.is_empty());
-    }
-
-    #[test]
-    fn copying_has_a_speed() {
-        assert!(0.0 < copy_bandwidth(&ThreadPool::new(2)));
     }
 
     #[test]

@@ -1,11 +1,19 @@
 //! `resnet bench`: how fast a network trains and infers on this machine.
 
-use std::io::Write;
+mod kernels;
+mod layers;
+mod roofline;
+
+use std::io::{self, Write};
 
 use clap::{Args, ValueEnum};
+use resnet::bench::kernels::kernels;
+use resnet::bench::layers::layers;
+use resnet::bench::roofline::roofline;
 use resnet::bench::{BenchMode, BenchOptions, BenchReport, bench, plan};
 use resnet::train::TrainError;
 use resnet::train::model::network;
+use serde::Serialize;
 
 use crate::Outcome;
 use crate::arguments::{Compute, NetworkChanges};
@@ -17,13 +25,17 @@ Examples:
   resnet bench --model resnet50 --mode infer --batch-size 1
   resnet bench --model resnet18 --mode train --batch-size 16 --threads 2 --json
   resnet bench --model mine.toml --plan
+  resnet bench --model resnet18 --mode train --layers
+  resnet bench --model resnet50 --batch-size 1 --roofline
+  resnet bench --model resnet20 --mode train --batch-size 128 --kernels
   RESNET_ISA=avx2 resnet bench --model resnet18";
 
 /// Time a network
 ///
 /// Outputs are compared with the portable engine's and the reference's before anything is timed. A
 /// training step goes from u8 pixels through loss and all gradients to updated parameters, an
-/// inference step from u8 pixels to logits. The rate is that of the median step.
+/// inference step from u8 pixels to logits. The rate is that of the median step. Shares of the peak
+/// count direct arithmetic: a layer in Winograd tiles may exceed it.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Options {
@@ -39,13 +51,30 @@ pub(crate) struct Options {
     /// Seconds of timed steps, at least
     #[arg(long, value_name = "S", default_value_t = 5.0)]
     seconds: f64,
-    /// Print the plan, step by step, instead of timing it
-    #[arg(long)]
-    plan: bool,
+    #[command(flatten)]
+    look: Look,
     #[command(flatten)]
     changes: NetworkChanges,
     #[command(flatten)]
     compute: Compute,
+}
+
+/// A closer look than at the whole; one at a time.
+#[derive(Clone, Copy, Debug, Args)]
+#[group(multiple = false)]
+struct Look {
+    /// Print the plan, step by step, instead of timing it
+    #[arg(long)]
+    plan: bool,
+    /// Time each step of the plan, with sums by kind of work
+    #[arg(long)]
+    layers: bool,
+    /// Measure the machine, and say of each step whether arithmetic or memory binds it
+    #[arg(long)]
+    roofline: bool,
+    /// Time all ways to do each convolution; exit 1 if a chosen one is clearly slower than another
+    #[arg(long)]
+    kernels: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -77,22 +106,51 @@ pub(crate) fn run(options: &Options, view: &View) -> Outcome {
         seconds: options.seconds,
     };
     let mut out = view.stdout();
-    if options.plan {
+    let look = options.look;
+    if look.plan {
         write!(out, "{}", plan(&what)?)?;
-        return Ok(Status::Done);
-    }
-    view.note("checking the outputs, then timing");
-    let report = bench(&what)?;
-    if view.json() {
-        let object = serde_json::to_string(&report).expect("a report is plain data");
-        writeln!(out, "{object}")?;
+    } else if look.layers {
+        view.note("checking the outputs, then timing each step");
+        layers::print(&mut out, &layers(&what)?, view.json())?;
+    } else if look.roofline {
+        view.note("measuring the machine, checking the outputs, then timing each step");
+        roofline::print(&mut out, &roofline(&what)?, view.json())?;
+    } else if look.kernels {
+        view.note("timing every way to do each convolution; minutes for large networks");
+        return kernels::print(&mut out, &kernels(&what)?, view.json());
     } else {
-        print(&mut out, &report)?;
+        view.note("checking the outputs, then timing");
+        let report = bench(&what)?;
+        if view.json() {
+            object(&mut out, &report)?;
+        } else {
+            print(&mut out, &report)?;
+        }
     }
     Ok(Status::Done)
 }
 
-fn print(out: &mut impl Write, report: &BenchReport) -> std::io::Result<()> {
+/// One line of JSON.
+fn object(out: &mut impl Write, value: &impl Serialize) -> io::Result<()> {
+    let text = serde_json::to_string(value).expect("a report is plain data");
+    writeln!(out, "{text}")
+}
+
+/// Seconds as milliseconds, with as many digits as the smallest kernels need.
+fn ms(seconds: f64) -> String {
+    format!("{:.3}", 1e3 * seconds)
+}
+
+fn percent(fraction: f64) -> String {
+    format!("{:.1}", 100.0 * fraction)
+}
+
+/// A rate, or nothing where there is none to speak of.
+fn rate(value: f64) -> String {
+    if value < 0.05 { String::new() } else { format!("{value:.1}") }
+}
+
+fn print(out: &mut impl Write, report: &BenchReport) -> io::Result<()> {
     let BenchReport { model, batch_size, precision, threads, isa, .. } = report;
     let mode = match report.mode {
         BenchMode::Train => "training",

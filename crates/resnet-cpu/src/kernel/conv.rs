@@ -18,6 +18,7 @@
 //! (tap, channel): the same bits for any tile shape, number of threads and batch. Sums over pixels
 //! (`dw`, statistics) are cut into chunks by geometry and instruction set, and reduced in order.
 
+mod cut;
 mod epilogue;
 mod gather;
 mod layout;
@@ -31,6 +32,7 @@ mod weight_gradient;
 mod winograd;
 mod winograd_weights;
 
+pub use cut::{Cut, Direction};
 pub use epilogue::{Epilogue, GradientEpilogue, GradientSums, Statistics};
 pub use layout::PackedLayout;
 pub use plan::{ConvPlan, UnsupportedConv};

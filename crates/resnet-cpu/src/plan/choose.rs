@@ -3,17 +3,31 @@
 
 use resnet_simd::Isa;
 
-use crate::kernel::conv::{ConvShape, Tiles};
+use crate::kernel::conv::{ConvShape, Direction, Tiles};
 
 /// What a plan is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Purpose {
-    /// Gradients: tiles whose error is that of direct convolution.
+pub enum Purpose {
+    /// Gradients: tiles whose error does not add up to more than direct convolution's.
     Training,
     /// Logits: tiles that save most.
     Inference,
     /// `--exact`: no Winograd at all.
     Exact,
+}
+
+impl Purpose {
+    /// Whether the rules of accuracy let a direction of a convolution take these tiles (none:
+    /// direct), whatever its geometry: what [`forward_tiles`] and [`gradient_tiles`] choose among.
+    pub(crate) fn allows(self, direction: Direction, tiles: Option<Tiles>) -> bool {
+        match (self, tiles) {
+            (_, None) | (Purpose::Training, Some(Tiles::Two)) | (Purpose::Inference, Some(_)) => {
+                true
+            }
+            (Purpose::Training, Some(Tiles::Four)) => direction == Direction::InputGrad,
+            (Purpose::Exact, Some(_)) => false,
+        }
+    }
 }
 
 /// Channels from which on transforms cost less than the products that they save.

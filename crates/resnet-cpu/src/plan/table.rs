@@ -19,6 +19,18 @@ impl Plan {
         slots.into_iter().map(|slot| self.slot_bytes(slot)).sum()
     }
 
+    /// Bytes that a step must move at least: its operands, each once, without scratch, which a core
+    /// keeps in its caches.
+    pub fn moved_bytes(&self, step: usize) -> usize {
+        let scratch = match &self.steps[step].work {
+            Work::Conv { scratch, .. }
+            | Work::ConvInputGrad { scratch, .. }
+            | Work::ConvWeightGrad { scratch, .. } => *scratch,
+            _ => None,
+        };
+        self.step_bytes(step) - scratch.map_or(0, |slot| self.slot_bytes(slot))
+    }
+
     fn slot_bytes(&self, slot: Slot) -> usize {
         match slot {
             Slot::Buffer(i) => self.buffers[i as usize].bytes,
@@ -128,7 +140,7 @@ impl Work {
     }
 
     /// What its kernel does besides, in words.
-    fn fused(&self) -> String {
+    pub fn fused(&self) -> String {
         let list = |parts: &[(bool, &str)]| {
             let present = parts.iter().filter(|(is, _)| *is).map(|(_, what)| *what);
             present.collect::<Vec<_>>().join(" + ")

@@ -10,7 +10,7 @@ use std::ops::Range;
 use super::ConvShape;
 
 /// Pointers of a block: taps times rows. 32 KiB of stack.
-const TABLE_LEN: usize = 4096;
+pub(super) const TABLE_LEN: usize = 4096;
 /// Pixels of a block, at most.
 const MAX_ROWS: usize = 1024;
 /// Rows that a tile may read beyond the block's last.

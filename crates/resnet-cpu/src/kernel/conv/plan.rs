@@ -167,6 +167,11 @@ impl ConvPlan {
         &self.shape
     }
 
+    /// The instruction set.
+    pub fn isa(&self) -> Isa {
+        self.isa
+    }
+
     /// The layout of the packed weights and of their gradient.
     pub fn layout(&self) -> &PackedLayout {
         &self.layout

@@ -20,7 +20,7 @@
 use resnet_simd::{Isa, Kernel, Simd};
 
 use super::epilogue::{Column, Finish, Sums, finish};
-use super::gather::{MAX_PADDED_CHANNELS, TILE_OVERHANG, Table, zeros};
+use super::gather::{MAX_PADDED_CHANNELS, TABLE_LEN, TILE_OVERHANG, Table, zeros};
 use super::tile::{PanelSums, Work, height_unit, run_tiles};
 use super::{ConvShape, PackedLayout};
 use crate::threads::{DisjointMut, ThreadPool};
@@ -127,6 +127,22 @@ impl WinogradPass {
             blocks,
             flipped,
         }
+    }
+
+    /// Tiles of a block.
+    pub(super) fn block_tiles(&self) -> usize {
+        self.block_tiles
+    }
+
+    /// The same in blocks of another size, if the table of pointers holds those.
+    pub(super) fn with_block_tiles(&self, block_tiles: usize) -> Option<WinogradPass> {
+        let fits = self.tiles.products() * (block_tiles + TILE_OVERHANG) <= TABLE_LEN;
+        let blocks = self.all_tiles().div_ceil(block_tiles.max(1));
+        (fits && 0 < block_tiles && blocks != self.blocks).then(|| WinogradPass {
+            block_tiles,
+            blocks,
+            ..self.clone()
+        })
     }
 
     /// Floats of the transformed weights.

@@ -51,6 +51,24 @@ impl WinogradWeights {
         WinogradWeights { forward, block_tiles: block_tiles.min(all), chunks }
     }
 
+    /// The same with `numerator / denominator` times the tiles a block, and likewise of chunks, if
+    /// that differs.
+    pub(super) fn scaled(
+        &self,
+        blocks: (usize, usize),
+        chunks: (usize, usize),
+    ) -> Option<WinogradWeights> {
+        let all = self.forward.all_tiles();
+        let block_tiles =
+            (self.block_tiles * blocks.0 / blocks.1).clamp(1, MAX_BLOCK_TILES.min(all));
+        let chunks = (self.chunks * chunks.0 / chunks.1).clamp(1, all);
+        ((block_tiles, chunks) != (self.block_tiles, self.chunks)).then(|| WinogradWeights {
+            forward: self.forward.clone(),
+            block_tiles,
+            chunks,
+        })
+    }
+
     fn layout(&self) -> &PackedLayout {
         &self.forward.layout
     }

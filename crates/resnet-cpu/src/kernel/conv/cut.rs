@@ -1,0 +1,137 @@
+//! Other ways to cut a convolution's work than the planned one, to be measured against it.
+//!
+//! A cut never changes what is computed, only in how many blocks, chunks and tasks. It may change the
+//! last bits of sums over pixels, as any change of the plan's rules would.
+
+use super::ConvPlan;
+use super::plan::Pass;
+use super::tile::height_unit;
+use super::winograd::{Tiles, WinogradPass};
+
+/// What of a convolution is computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// The output.
+    Forward,
+    /// The gradient by the input.
+    InputGrad,
+    /// The gradient by the weights.
+    WeightGrad,
+}
+
+/// A change of a plan's cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Cut {
+    /// None.
+    Planned,
+    /// Half the pixels or tiles a block.
+    HalfBlocks,
+    /// Twice the pixels or tiles a block.
+    DoubleBlocks,
+    /// Half the parts that panels are shared out in; of the weight gradient half the chunks.
+    HalfParts,
+    /// Twice the parts, or chunks.
+    DoubleParts,
+}
+
+impl Cut {
+    /// All of them.
+    pub const ALL: [Cut; 5] =
+        [Cut::Planned, Cut::HalfBlocks, Cut::DoubleBlocks, Cut::HalfParts, Cut::DoubleParts];
+
+    /// By what the size of a block is multiplied and divided, and the number of parts.
+    fn factors(self) -> [(usize, usize); 2] {
+        match self {
+            Cut::Planned => [(1, 1), (1, 1)],
+            Cut::HalfBlocks => [(1, 2), (1, 1)],
+            Cut::DoubleBlocks => [(2, 1), (1, 1)],
+            Cut::HalfParts => [(1, 1), (1, 2)],
+            Cut::DoubleParts => [(1, 1), (2, 1)],
+        }
+    }
+
+    fn scaled(self, block: usize, parts: usize) -> (usize, usize) {
+        let [of_block, of_parts] = self.factors();
+        (block * of_block.0 / of_block.1, parts * of_parts.0 / of_parts.1)
+    }
+}
+
+impl ConvPlan {
+    /// The Winograd tiles that a direction takes, if any.
+    pub fn tiles(&self, direction: Direction) -> Option<Tiles> {
+        match direction {
+            Direction::Forward => self.winograd_forward.as_ref().map(|pass| pass.tiles),
+            Direction::InputGrad => self.winograd_gradient.as_ref().map(|pass| pass.tiles),
+            Direction::WeightGrad => self.winograd_weights.as_ref().map(|_| Tiles::Two),
+        }
+    }
+
+    /// The same plan with one direction cut otherwise, or none where that comes to the same cut.
+    pub fn with_cut(&self, direction: Direction, cut: Cut) -> Option<ConvPlan> {
+        let mut plan = self.clone();
+        match direction {
+            Direction::Forward => match &self.winograd_forward {
+                Some(pass) => plan.winograd_forward = Some(self.cut_tiles(pass, cut)?),
+                None => plan.forward = self.cut_pass(&self.forward, self.layout.panels(), cut)?,
+            },
+            Direction::InputGrad => match &self.winograd_gradient {
+                Some(pass) => plan.winograd_gradient = Some(self.cut_tiles(pass, cut)?),
+                None => {
+                    let panels = self.transposed_layout().panels();
+                    let cut = self.backward.iter().map(|pass| self.cut_pass(pass, panels, cut));
+                    plan.backward = cut.collect::<Option<Vec<Pass>>>()?;
+                }
+            },
+            Direction::WeightGrad => match &self.winograd_weights {
+                Some(weights) => {
+                    let [blocks, chunks] = cut.factors();
+                    plan.winograd_weights = Some(weights.scaled(blocks, chunks)?);
+                }
+                None => plan.cut_weights(cut)?,
+            },
+        }
+        Some(plan)
+    }
+
+    fn unit(&self) -> usize {
+        height_unit(self.isa.lanes())
+    }
+
+    /// Blocks in whole register tiles. Winograd's panels are shared out by the number of threads.
+    fn cut_tiles(&self, pass: &WinogradPass, cut: Cut) -> Option<WinogradPass> {
+        let (tiles, _) = cut.scaled(pass.block_tiles(), 1);
+        pass.with_block_tiles(tiles.next_multiple_of(self.unit()))
+    }
+
+    /// Blocks of another size come with as many parts as keep the number of tasks.
+    fn cut_pass(&self, pass: &Pass, panels: usize, cut: Cut) -> Option<Pass> {
+        let (rows, parts) = cut.scaled(pass.blocks.longest(), pass.parts);
+        if rows == pass.blocks.longest() {
+            let parts = parts.clamp(1, panels);
+            return (parts != pass.parts).then(|| Pass { parts, ..pass.clone() });
+        }
+        let blocks = pass.gather.blocks(rows, self.unit());
+        let parts = (pass.blocks.count * pass.parts).div_ceil(blocks.count).clamp(1, panels);
+        // Where the panels are in the outer loop, a block is multiplied as a whole.
+        let whole = pass.rows == pass.blocks.longest();
+        let rows = if whole { blocks.longest() } else { pass.rows };
+        (blocks.count != pass.blocks.count).then(|| Pass { blocks, parts, rows, ..pass.clone() })
+    }
+
+    /// Changes the cut of the direct weight gradient.
+    fn cut_weights(&mut self, cut: Cut) -> Option<()> {
+        let (panels, unit) = (self.layout.panels(), self.unit());
+        let split = &mut self.weights;
+        let (rows, chunks) = cut.scaled(split.blocks.longest(), split.chunks);
+        let old = (split.blocks.count, split.chunks);
+        let tasks = split.chunks * split.panel_parts * split.tap_parts;
+        if rows != split.blocks.longest() {
+            split.blocks = split.gather.blocks(rows, unit);
+        }
+        split.chunks = chunks.clamp(1, split.blocks.count);
+        split.panel_parts = tasks.div_ceil(split.chunks).clamp(1, panels);
+        split.tap_parts =
+            tasks.div_ceil(split.chunks * split.panel_parts).clamp(1, split.gather.taps.len());
+        (old != (split.blocks.count, split.chunks)).then_some(())
+    }
+}

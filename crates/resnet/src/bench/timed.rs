@@ -1,0 +1,209 @@
+//! A step of a network with its batch, checked against other executors and timed.
+
+use std::time::Instant;
+
+use resnet_core::build::{self, BuildOptions, Mode};
+use resnet_core::executor::{Executor, ExecutorError, Input, StepId};
+use resnet_core::graph::{Graph, GraphError};
+use resnet_core::op::CrossEntropy;
+use resnet_core::reference::ReferenceExecutor;
+use resnet_core::spec::NetworkSpec;
+use resnet_core::step::{self, Decay, SgdOptions, Targets};
+use resnet_core::{init, oracle};
+use resnet_cpu::Isa;
+use resnet_cpu::executor::{CpuExecutor, CpuOptions};
+use resnet_cpu::plan::Plan;
+
+use super::{BenchError, BenchMode, BenchOptions};
+
+/// Largest deviation of logits that rounding explains: f32 through a deep network in training mode,
+/// whose batch norms divide by deviations of few values, stays within some 1e-4.
+pub(super) const LIMIT: f64 = 1e-3;
+/// Seconds of steps before any is timed.
+const WARM_UP_SECONDS: f64 = 1.0;
+/// Side of the picture for the comparison with the reference executor.
+const SMALL_SIDE: usize = 64;
+/// Timed steps, at least.
+const MIN_STEPS: usize = 5;
+/// Learning rate and momentum.
+const HYPER: Input<'static> = Input::F32(&[1e-3, 0.9]);
+
+/// A step that is ready to be timed, and by how much its logits deviate from the portable engine's.
+pub(super) fn checked(options: &BenchOptions) -> Result<(Timed, f64), BenchError> {
+    check_against_reference(options)?;
+    let mut timed = Timed::new(options, options.isa)?;
+    let deviation = check_against_portable(options, &mut timed)?;
+    Ok((timed, deviation))
+}
+
+/// A compiled step with its batch.
+pub(super) struct Timed {
+    executor: CpuExecutor,
+    step: StepId,
+    update: Option<StepId>,
+    pixels: Vec<u8>,
+    labels: Vec<u32>,
+}
+
+impl Timed {
+    pub(super) fn new(options: &BenchOptions, isa: Isa) -> Result<Timed, BenchError> {
+        let (spec, batch) = (&options.spec, options.batch_size);
+        let BenchOptions { threads, exact, .. } = *options;
+        let mut executor = CpuExecutor::new(CpuOptions { isa, threads, exact, checked: false });
+        let graph = step_graph(options)?;
+        let step = executor.compile(&graph)?;
+        let update = match options.mode {
+            BenchMode::Infer => None,
+            BenchMode::Train => {
+                let sgd = SgdOptions {
+                    weight_decay: 1e-4,
+                    decay: Decay::All,
+                    nesterov: false,
+                    clip_norm: None,
+                };
+                Some(executor.compile(&step::update_graph(&graph, &sgd)?)?)
+            }
+        };
+        for state in init::initial_state(spec, &graph, 0) {
+            executor.import(&state.name, &state.shape, &state.values)?;
+        }
+        let pixels =
+            oracle::pixels(batch * spec.input.height * spec.input.width * spec.input.channels, 0);
+        let labels = oracle::labels(batch, spec.classes, 0);
+        Ok(Timed { executor, step, update, pixels, labels })
+    }
+
+    /// The plan of the forward pass and the gradients.
+    pub(super) fn plan(&self) -> &Plan {
+        self.executor.plan(self.step)
+    }
+
+    /// The plan of the update, in training.
+    pub(super) fn update_plan(&self) -> Option<&Plan> {
+        self.update.map(|update| self.executor.plan(update))
+    }
+
+    /// One step.
+    pub(super) fn run(&mut self) -> Result<(), ExecutorError> {
+        let inputs = [Input::U8(&self.pixels), Input::U32(&self.labels)];
+        match self.update {
+            None => self.executor.run(self.step, &inputs[..1]),
+            Some(update) => {
+                self.executor.run(self.step, &inputs)?;
+                self.executor.run(update, &[HYPER])
+            }
+        }
+    }
+
+    /// One step, and the seconds of each step of its plans: the gradients', then the update's.
+    pub(super) fn run_timed(&mut self) -> Result<Vec<f64>, ExecutorError> {
+        let inputs = [Input::U8(&self.pixels), Input::U32(&self.labels)];
+        match self.update {
+            None => self.executor.run_timed(self.step, &inputs[..1]),
+            Some(update) => {
+                let mut seconds = self.executor.run_timed(self.step, &inputs)?;
+                seconds.extend(self.executor.run_timed(update, &[HYPER])?);
+                Ok(seconds)
+            }
+        }
+    }
+
+    /// Seconds of each run of a step, in order, after some that do not count.
+    pub(super) fn measure(
+        &mut self,
+        seconds: f64,
+        mut run: impl FnMut(&mut Timed) -> Result<(), ExecutorError>,
+    ) -> Result<Vec<f64>, ExecutorError> {
+        let warm_up = Instant::now();
+        let mut warm_steps = 0;
+        while warm_steps < 3 || warm_up.elapsed().as_secs_f64() < WARM_UP_SECONDS {
+            self.run()?;
+            warm_steps += 1;
+        }
+        let mut times = Vec::new();
+        let start = Instant::now();
+        while times.len() < MIN_STEPS || start.elapsed().as_secs_f64() < seconds {
+            let step = Instant::now();
+            run(self)?;
+            times.push(step.elapsed().as_secs_f64());
+        }
+        Ok(times)
+    }
+}
+
+pub(super) fn step_graph(options: &BenchOptions) -> Result<Graph, GraphError> {
+    let (spec, batch) = (&options.spec, options.batch_size);
+    match options.mode {
+        BenchMode::Infer => build::forward(spec, &build_options(spec, batch, Mode::Evaluation)),
+        BenchMode::Train => {
+            let loss = CrossEntropy { label_smoothing: 0.0, divisor: batch };
+            let options = build_options(spec, batch, Mode::Training);
+            step::gradient_graph(spec, &options, Targets::Classes, loss)
+        }
+    }
+}
+
+/// ImageNet's mean and deviation, or the middle for other numbers of channels.
+fn build_options(spec: &NetworkSpec, batch: usize, mode: Mode) -> BuildOptions {
+    let mut options = BuildOptions::imagenet(batch, mode);
+    if spec.input.channels != options.mean.len() {
+        options.mean = vec![0.5; spec.input.channels];
+        options.std = vec![0.25; spec.input.channels];
+    }
+    options
+}
+
+/// One run of the same step on the portable engine, from the same state.
+fn check_against_portable(options: &BenchOptions, timed: &mut Timed) -> Result<f64, BenchError> {
+    let mut portable = Timed::new(options, Isa::Portable)?;
+    portable.run()?;
+    timed.run()?;
+    let expected = portable.executor.output(portable.step, "logits")?;
+    let found = timed.executor.output(timed.step, "logits")?;
+    within_limit(options, "the portable engine", &found, &expected)
+}
+
+/// An evaluation of one small picture on the reference executor.
+fn check_against_reference(options: &BenchOptions) -> Result<f64, BenchError> {
+    let mut spec = options.spec.clone();
+    spec.input.height = spec.input.height.min(SMALL_SIDE);
+    spec.input.width = spec.input.width.min(SMALL_SIDE);
+    let graph = build::forward(&spec, &build_options(&spec, 1, Mode::Evaluation))?;
+    let pixels = oracle::pixels(spec.input.height * spec.input.width * spec.input.channels, 0);
+    let BenchOptions { isa, threads, exact, .. } = *options;
+    let mut executor = CpuExecutor::new(CpuOptions { isa, threads, exact, checked: false });
+    let found = logits(&mut executor, &spec, &graph, &pixels)?;
+    let expected = logits(&mut ReferenceExecutor::<f32>::new(), &spec, &graph, &pixels)?;
+    within_limit(options, "the reference executor", &found, &expected)
+}
+
+fn logits(
+    executor: &mut dyn Executor,
+    spec: &NetworkSpec,
+    graph: &Graph,
+    pixels: &[u8],
+) -> Result<Vec<f32>, ExecutorError> {
+    let step = executor.compile(graph)?;
+    for state in init::initial_state(spec, graph, 0) {
+        executor.import(&state.name, &state.shape, &state.values)?;
+    }
+    executor.run(step, &[Input::U8(pixels)])?;
+    executor.output(step, "logits")
+}
+
+fn within_limit(
+    options: &BenchOptions,
+    oracle: &'static str,
+    found: &[f32],
+    expected: &[f32],
+) -> Result<f64, BenchError> {
+    let largest = expected.iter().fold(f32::MIN_POSITIVE, |a, x| a.max(x.abs()));
+    let far = found.iter().zip(expected).map(|(x, y)| (x - y).abs() / largest);
+    // NaN must not pass: `max` would drop it.
+    let deviation =
+        f64::from(far.fold(0.0_f32, |a, x| if x.is_nan() { f32::INFINITY } else { a.max(x) }));
+    if deviation <= LIMIT {
+        return Ok(deviation);
+    }
+    Err(BenchError::WrongOutput { model: options.spec.name.clone(), oracle, deviation })
+}
