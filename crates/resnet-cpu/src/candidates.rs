@@ -46,8 +46,8 @@ pub fn candidates(chosen: &ConvPlan, direction: Direction, purpose: Purpose) -> 
     add(chosen);
     for tiles in [None, Some(Tiles::Two), Some(Tiles::Four)] {
         // The portable engine is the yardstick of the others: direct alone.
-        let allowed = purpose.allows(direction, tiles)
-            && (chosen.isa() != Isa::Portable || tiles.is_none());
+        let allowed =
+            purpose.allows(direction, tiles) && (chosen.isa() != Isa::Portable || tiles.is_none());
         if tiles == chosen.tiles(direction) || !allowed {
             continue;
         }

@@ -26,6 +26,9 @@ const MAX_BYTES: u64 = 1 << 20;
 /// Folders that never belong to the project, for when git cannot be asked.
 const NOT_OURS: [&str; 3] = [".git", "target", "runs"];
 
+/// Workspaces of their own beside ours, with rules of their own: what others' engines are run with.
+const OTHER_WORKSPACES: [&str; 1] = ["bench/rten/"];
+
 impl Tree {
     /// Reads what git tracks, and what it would track, below `root`; without git, all files below it.
     ///
@@ -38,7 +41,8 @@ impl Tree {
         };
         paths.sort();
         let mut files = Vec::new();
-        for path in paths {
+        let theirs = |path: &str| OTHER_WORKSPACES.iter().any(|folder| path.starts_with(folder));
+        for path in paths.into_iter().filter(|path| !theirs(path)) {
             let full = root.join(&path);
             // Tracked but deleted in the working tree, or a link to a folder.
             let Ok(metadata) = full.metadata() else { continue };

@@ -98,6 +98,29 @@ fn resnet56_predicts_as_pytorch_does() {
     check_cifar("resnet56-4bfd9763", "resnet56");
 }
 
+/// Right answers on 9,000 test pictures as JPEG, by PyTorch on Pillow's pixels. Decoders and sums may
+/// turn a picture whose two best classes are all but equal.
+const JPEG_SLACK: u64 = 15;
+
+#[track_caller]
+fn check_jpegs(file: &str, model: &str, expected: u64) {
+    let (Some(weights), Some(data)) = (shared(file), shared("cifar10-test.tar.gz")) else { return };
+    let score = evaluate(&mut predictor(weights, model, None), &data).score;
+    assert_eq!(score.images, 9_000);
+    assert!(score.correct.abs_diff(expected) <= JPEG_SLACK, "{} right", score.correct);
+    println!("{model}: {} of 9,000 JPEGs right, PyTorch {expected}", score.correct);
+}
+
+#[test]
+fn resnet20_is_as_right_on_jpegs_as_in_pytorch() {
+    check_jpegs("resnet20-12fca82f.th", "resnet20", 7_280);
+}
+
+#[test]
+fn resnet56_is_as_right_on_jpegs_as_in_pytorch() {
+    check_jpegs("resnet56-4bfd9763.th", "resnet56", 7_471);
+}
+
 /// `imagenet-reference.json`.
 #[derive(Deserialize)]
 struct ImageNet {
