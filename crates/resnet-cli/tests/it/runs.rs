@@ -245,10 +245,12 @@ fn colours_are_for_terminals_only() {
         let answer = session.run(line);
         assert!(!answer.stdout.contains('\u{1b}') && !answer.stderr.contains('\u{1b}'), "{line}");
     }
-    // Where colours are forced, NO_COLOR has the last word only for what is no terminal.
+    // Forced, they are there without a terminal; NO_COLOR has the last word.
     let mut forced = session.command("info cifar-resnet8");
     let answer = session.answer(forced.env("CLICOLOR_FORCE", "1").output().unwrap());
     assert!(answer.stdout.contains("\u{1b}[1m"), "{}", answer.stdout);
+    let answer = session.answer(forced.env("NO_COLOR", "1").output().unwrap());
+    assert!(!answer.stdout.contains('\u{1b}'), "{}", answer.stdout);
 }
 
 #[test]

@@ -43,6 +43,7 @@ impl Session {
             .current_dir(self.folder())
             .env_remove("RESNET_ISA")
             .env_remove("CLICOLOR_FORCE")
+            .env_remove("NO_COLOR")
             .env_remove("RUST_BACKTRACE")
             .stdin(Stdio::null());
         command

@@ -49,7 +49,32 @@ fn a_picture_cut_anywhere_is_an_error_and_never_half_a_picture() {
 }
 
 /// Formats that are not promised.
-const OTHER_FORMATS: [&str; 5] = ["TIFF", "PPM", "TGA", "ICO", "PCX"];
+const OTHER_FORMATS: [&str; 6] = ["TIFF", "PPM", "TGA", "ICO", "PCX", "QOI"];
+/// Files on which the `image` crate and Pillow disagree. BMP: colours of five or six bits, skipped runs and
+/// headers that nobody writes. GIF: transparent pixels are black here and have their palette's colour in
+/// Pillow; a missing palette is not made up. PNG: 16-bit grey with a transparent value; one so large that
+/// Pillow's verdict has no pixels; a text chunk so large that Pillow refuses.
+const KNOWN: [&str; 19] = [
+    "bmp/b/badplanes.bmp",
+    "bmp/b/badrle.bmp",
+    "bmp/b/rletopdown.bmp",
+    "bmp/g/rgb16-565.bmp",
+    "bmp/g/rgb16-565pal.bmp",
+    "bmp/g/rgb16.bmp",
+    "bmp/q/pal2.bmp",
+    "bmp/q/pal4rletrns.bmp",
+    "bmp/q/pal8os2v2.bmp",
+    "bmp/q/pal8rletrns.bmp",
+    "bmp/q/rgb16-231.bmp",
+    "bmp/q/rgba16-4444.bmp",
+    "dispose_bgnd_transparency.gif",
+    "first_frame_transparency.gif",
+    "i_trns.png",
+    "made/bomb_12000x12000_gray.png",
+    "mmap_error.bmp",
+    "no_palette.gif",
+    "png_decompression_dos.png",
+];
 
 #[test]
 fn odd_files_have_pillows_pixels_or_an_error() {
@@ -86,6 +111,8 @@ fn odd_files_have_pillows_pixels_or_an_error() {
     }
     println!("{equal} equal, {refused} refused as by Pillow, {} differ:", differ.len());
     differ.iter().for_each(|line| println!("  {line}"));
-    let wrong: Vec<_> = differ.iter().filter(|line| line.starts_with("JPEG")).collect();
+    let known = |line: &&String| KNOWN.iter().any(|name| line.contains(&format!(" {name}:")));
+    let wrong: Vec<_> = differ.iter().filter(|line| !known(line)).collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
+    assert_eq!(differ.len(), KNOWN.len(), "some are right now: take them off the list");
 }
