@@ -2,4 +2,5 @@
 #![forbid(unsafe_code)]
 
 pub mod oracle;
+pub mod prove;
 pub mod tidy;

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use xtask::{oracle, tidy};
+use xtask::{oracle, prove, tidy};
 
 const USAGE: &str = "\
 usage: cargo xtask COMMAND
@@ -12,6 +12,8 @@ usage: cargo xtask COMMAND
   tidy    check the tree against the rules of the house (also run as a test)
   oracle [--python FILE] [--data FOLDER] [SCRIPT ...]
           regenerate the fixtures from PyTorch (docs/parity.md says more)
+  prove threads    the same bits after 30 steps on 1, 2, 3 and 7 threads, and their times
+  prove channels   a network of 24, 40 and 100 channels runs as near the peak as its neighbours
 ";
 
 fn main() -> ExitCode {
@@ -20,6 +22,8 @@ fn main() -> ExitCode {
     let result = match words[..] {
         ["tidy"] => run_tidy(),
         ["oracle", ref rest @ ..] => run_oracle(rest),
+        ["prove", "threads"] => prove::threads(workspace_root()).map(|()| ExitCode::SUCCESS),
+        ["prove", "channels"] => prove::channels(workspace_root()).map(|()| ExitCode::SUCCESS),
         _ => {
             eprint!("{USAGE}");
             return ExitCode::from(2);
