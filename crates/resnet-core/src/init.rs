@@ -24,6 +24,17 @@ pub struct Initial {
 /// and biases: uniform within `1 / sqrt(fan_in)` (PyTorch's default for `Linear`); batch norm 1
 /// and 0, but 0 for each block's last gamma where the specification says so.
 pub fn initial_state(spec: &NetworkSpec, graph: &Graph, seed: u64) -> Vec<Initial> {
+    initial_state_of(spec, graph, seed, &|_| true)
+}
+
+/// The same with values for the wanted names alone: drawing those of a large network takes longer
+/// than reading them from a file.
+pub fn initial_state_of(
+    spec: &NetworkSpec,
+    graph: &Graph,
+    seed: u64,
+    wanted: &dyn Fn(&str) -> bool,
+) -> Vec<Initial> {
     let mut fan_in = 1;
     let model = graph.states().filter(|(_, role)| {
         role.is_parameter() || matches!(role, StateRole::RunningMean | StateRole::RunningVar)
@@ -38,6 +49,7 @@ pub fn initial_state(spec: &NetworkSpec, graph: &Graph, seed: u64) -> Vec<Initia
             fan_in = shape[1..].iter().product();
         }
         let values = match role {
+            _ if !wanted(&name) => Vec::new(),
             StateRole::ConvWeight => {
                 let fan_out = shape[0] * shape[2] * shape[3];
                 let std = (2.0 / fan_out as f64).sqrt();

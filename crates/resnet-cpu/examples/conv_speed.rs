@@ -1,7 +1,7 @@
 //! Prints what share of the machine's multiply-add peak each convolution direction reaches.
 //!
-//! `cargo run --release -p resnet-cpu --example conv_speed -- [filter] [threads] [isa]`: layers whose
-//! name contains `filter`. Each figure is the best of many short runs, so that other work on the
+//! `cargo run --release -p resnet-cpu --example conv_speed -- [filter] [threads] [isa] [tiles]`:
+//! layers whose name contains `filter`; `tiles` 2 or 4 for Winograd's (weights transformed before). Each figure is the best of many short runs, so that other work on the
 //! machine shows little; `f` is forward with statistics, `x` the input and `w` the weight gradient.
 
 use std::time::Instant;
@@ -83,8 +83,14 @@ fn layers() -> Vec<(String, ConvShape)> {
     all
 }
 
-fn measure(name: &str, shape: &ConvShape, isa: Isa, pool: &ThreadPool, peak: f64) {
-    let plan = ConvPlan::new(shape, isa, None).expect("a shape that the kernels do");
+fn measure(
+    name: &str,
+    shape: &ConvShape,
+    (isa, tiles): (Isa, Option<Tiles>),
+    pool: &ThreadPool,
+    peak: f64,
+) {
+    let plan = ConvPlan::new(shape, isa, tiles).expect("a shape that the kernels do");
     let filled = |len| {
         let mut v = AlignedVec::<f32>::zeroed(len);
         v.iter_mut().enumerate().for_each(|(i, v)| *v = (i % 13) as f32 - 6.0);
@@ -92,10 +98,14 @@ fn measure(name: &str, shape: &ConvShape, isa: Isa, pool: &ThreadPool, peak: f64
     };
     let (x, dy) = (filled(shape.input_len()), filled(shape.output_len()));
     let (mut y, mut dx) = (filled(shape.output_len()), filled(shape.input_len()));
-    let mut w = filled(plan.layout().len());
-    let wt = filled(plan.transposed_layout().len());
+    let mut dw = filled(plan.layout().len());
+    let w = filled(plan.forward_weights_len());
+    let wt = filled(plan.gradient_weights_len());
     let threads = pool.threads();
-    let scratch = plan.forward_scratch_len(threads).max(plan.weight_gradient_scratch_len(threads));
+    let scratch = plan
+        .forward_scratch_len(threads)
+        .max(plan.gradient_scratch_len(threads))
+        .max(plan.weight_gradient_scratch_len(threads));
     let mut scratch = filled(scratch);
     let pivot = vec![0.0; shape.cout];
     let mut partials = vec![0.0; plan.forward_chunks() * 2 * shape.cout];
@@ -108,10 +118,18 @@ fn measure(name: &str, shape: &ConvShape, isa: Isa, pool: &ThreadPool, peak: f64
         conv_forward(&plan, pool, &x, &w, Epilogue::default(), &mut y, &mut scratch);
     });
     let input = best_seconds(|| {
-        conv_input_gradient(&plan, pool, &dy, &wt, GradientEpilogue::default(), &mut dx, &mut []);
+        conv_input_gradient(
+            &plan,
+            pool,
+            &dy,
+            &wt,
+            GradientEpilogue::default(),
+            &mut dx,
+            &mut scratch,
+        );
     });
     let weight = best_seconds(|| {
-        conv_weight_gradient(&plan, pool, &x, &dy, &mut w, &mut scratch);
+        conv_weight_gradient(&plan, pool, &x, &dy, &mut dw, &mut scratch);
     });
     let gflops = |seconds: f64| 2e-9 * shape.macs() as f64 / seconds;
     let share = |seconds: f64| 100.0 * gflops(seconds) / peak;
@@ -132,12 +150,13 @@ fn main() {
     let filter = arguments.next().unwrap_or_default();
     let threads = arguments.next().map_or(1, |n| n.parse().expect("a number of threads"));
     let isa = arguments.next().map_or_else(Isa::detect, |name| Isa::parse(&name).expect("an isa"));
+    let tiles = arguments.next().map(|n| if n == "2" { Tiles::Two } else { Tiles::Four });
     let pool = ThreadPool::new(threads);
     let mut operations = 0.0;
     let seconds = best_seconds(|| operations = std::hint::black_box(isa.run(Peak)).0);
     let peak = 1e-9 * operations / seconds * threads as f64;
     println!("{}, {threads} threads, peak {peak:.0} GFLOP/s", isa.name());
     for (name, shape) in layers().iter().filter(|(name, _)| name.contains(&filter)) {
-        measure(name, shape, isa, &pool, peak);
+        measure(name, shape, (isa, tiles), &pool, peak);
     }
 }

@@ -30,9 +30,19 @@ pub struct CpuOptions {
     pub threads: usize,
     /// Leaves Winograd's tiles out: direct convolution everywhere.
     pub exact: bool,
+    /// Drops what batch norms made in the forward pass of training, and makes it again for the
+    /// gradients: the same bits, less memory, some time.
+    pub recompute: bool,
     /// Fills every buffer with NaN before it is written and after it was last read, and panics if a
     /// NaN reaches an output: a test that no step reads what was not written.
     pub checked: bool,
+}
+
+impl CpuOptions {
+    /// The defaults for an instruction set and a number of threads.
+    pub fn new(isa: Isa, threads: usize) -> CpuOptions {
+        CpuOptions { isa, threads, exact: false, recompute: false, checked: false }
+    }
 }
 
 /// Runs graphs on the CPU in f32.
@@ -111,7 +121,7 @@ impl CpuExecutor {
     ) -> Result<(), ExecutorError> {
         let compiled = self.compiled[step.0].as_mut().expect("the step was released");
         Self::check_inputs(&compiled.plan, inputs)?;
-        let prepare = compiled.derived.refresh(&mut self.states)?;
+        let prepare = compiled.derived.refresh(&self.pool, &mut self.states)?;
         let Compiled { plan, states, outputs, places, handed, .. } = compiled;
         places.clear();
         places.extend(states.iter().map(|&i| self.states.place(i)));
@@ -181,7 +191,13 @@ impl Executor for CpuExecutor {
             Purpose::Inference
         };
         let (graph, folds) = fold(graph)?;
-        let plan = lower::lower(&graph, self.options.isa, self.options.threads, purpose)?;
+        let CpuOptions { isa, threads, recompute, .. } = self.options;
+        let mut plan = lower::lower(&graph, isa, threads, purpose, false)?;
+        if recompute {
+            // Where weights outweigh pictures, gaps in the arena can cost more than is dropped.
+            let smaller = lower::lower(&graph, isa, threads, purpose, true)?;
+            plan = if smaller.arena_bytes < plan.arena_bytes { smaller } else { plan };
+        }
         let states = plan.states.iter().map(|state| self.states.bind(state));
         let states = states.collect::<Result<Vec<usize>, ExecutorError>>()?;
         let derived = Derived::new(folds, &plan, &mut self.states)?;

@@ -3,11 +3,12 @@
 //! A model file of ours says all of it. What another file does not say comes from flags, or is assumed
 //! from the family and reported.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use resnet_core::build::{BuildOptions, Mode, forward};
 use resnet_core::graph::Graph;
-use resnet_core::init::initial_state;
+use resnet_core::init::{initial_state, initial_state_of};
 use resnet_core::spec::NetworkSpec;
 use resnet_core::step::{Decay, SgdOptions, Targets};
 use resnet_core::zoo;
@@ -165,18 +166,21 @@ pub fn matched_states(
     head: Head,
     seed: u64,
 ) -> Result<Vec<StateTensor>, TrainError> {
-    let mut states = fresh_states(spec, seed)?;
+    let graph = one_picture(spec)?;
+    let states = initial_state_of(spec, &graph, seed, &|_| false);
     let expected: Vec<Expected<'_>> =
         states.iter().map(|state| Expected { name: &state.name, shape: &state.shape }).collect();
     let matched = match_tensors(&spec.name, &expected, file, head).map_err(WeightsError::from)?;
-    let values: Vec<_> =
-        matched.tensors.iter().map(|t| t.map(|t| t.to_f32().into_owned())).collect();
-    for (state, values) in states.iter_mut().zip(values) {
-        if let Some(values) = values {
-            state.values = values;
-        }
-    }
-    Ok(states)
+    let named = expected.iter().map(|expected| expected.name).zip(&matched.tensors);
+    let missing: HashSet<&str> =
+        named.filter(|(_, tensor)| tensor.is_none()).map(|(name, _)| name).collect();
+    let fresh = initial_state_of(spec, &graph, seed, &|name| missing.contains(name));
+    let states = fresh.into_iter().zip(&matched.tensors).map(|(initial, tensor)| StateTensor {
+        name: initial.name,
+        shape: initial.shape,
+        values: tensor.map_or(initial.values, |tensor| tensor.to_f32().into_owned()),
+    });
+    Ok(states.collect())
 }
 
 /// Takes the number of classes from the file's classifier: the network's own is only a default.

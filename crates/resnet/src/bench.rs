@@ -41,8 +41,18 @@ pub struct BenchOptions {
     pub threads: usize,
     /// Leaves Winograd's tiles out.
     pub exact: bool,
+    /// Drops in training what is cheap to make again.
+    pub recompute: bool,
     /// Seconds of timed steps, at least.
     pub seconds: f64,
+}
+
+impl BenchOptions {
+    /// How the executor computes.
+    fn cpu(&self, isa: Isa) -> CpuOptions {
+        let BenchOptions { threads, exact, recompute, .. } = *self;
+        CpuOptions { exact, recompute, ..CpuOptions::new(isa, threads) }
+    }
 }
 
 /// What was measured.
@@ -123,8 +133,7 @@ pub fn bench(options: &BenchOptions) -> Result<BenchReport, BenchError> {
 /// # Errors
 /// If the network cannot run.
 pub fn plan(options: &BenchOptions) -> Result<String, BenchError> {
-    let BenchOptions { isa, threads, exact, .. } = *options;
-    let mut executor = CpuExecutor::new(CpuOptions { isa, threads, exact, checked: false });
+    let mut executor = CpuExecutor::new(options.cpu(options.isa));
     let step = executor.compile(&step_graph(options)?)?;
     Ok(executor.plan(step).to_string())
 }

@@ -13,13 +13,15 @@ pub struct Device {
     pub threads: usize,
     /// Leaves Winograd's tiles out (`--exact`): direct convolution everywhere.
     pub exact: bool,
+    /// Drops in training what is cheap to make again (`--recompute`): less memory, the same bits.
+    pub recompute: bool,
 }
 
 impl Device {
     /// The widest instruction set there is, and all threads that this process may use.
     pub fn detect() -> Device {
         let threads = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
-        Device { isa: Isa::detect(), threads, exact: false }
+        Device { isa: Isa::detect(), threads, exact: false, recompute: false }
     }
 
     /// What the bits of its results depend on, in words.
@@ -30,7 +32,8 @@ impl Device {
 
     /// A fresh executor, without state.
     pub fn executor(&self) -> Box<dyn Executor> {
-        let Device { isa, threads, exact } = *self;
-        Box::new(CpuExecutor::new(CpuOptions { isa, threads, exact, checked: false }))
+        let Device { isa, threads, exact, recompute } = *self;
+        let options = CpuOptions { exact, recompute, ..CpuOptions::new(isa, threads) };
+        Box::new(CpuExecutor::new(options))
     }
 }

@@ -51,6 +51,9 @@ pub(crate) struct Options {
     /// Seconds of timed steps, at least
     #[arg(long, value_name = "S", default_value_t = 5.0)]
     seconds: f64,
+    /// In training, drop what is cheap to make again: less memory
+    #[arg(long)]
+    recompute: bool,
     #[command(flatten)]
     look: Look,
     #[command(flatten)]
@@ -103,6 +106,7 @@ pub(crate) fn run(options: &Options, view: &View) -> Outcome {
         isa: device.isa,
         threads: device.threads,
         exact: device.exact,
+        recompute: options.recompute,
         seconds: options.seconds,
     };
     let mut out = view.stdout();

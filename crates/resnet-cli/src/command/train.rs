@@ -5,10 +5,10 @@ use std::sync::atomic::AtomicBool;
 use std::time::SystemTime;
 
 use clap::Args;
-use resnet::Training;
 use resnet::train::TrainError;
 use resnet::train::event::{End, Ending};
 use resnet::train::recipe::{self, Assignment, Recipe};
+use resnet::{Device, Training};
 
 use crate::Outcome;
 use crate::arguments::{Compute, Stem};
@@ -88,12 +88,15 @@ pub(crate) struct Options {
     /// Go on with the run in a folder
     #[arg(long, value_name = "DIR", help_heading = "Run")]
     resume: Option<PathBuf>,
+    /// Drop what is cheap to make again: less memory, the same bits, a little slower
+    #[arg(long, help_heading = "Computing")]
+    recompute: bool,
     #[command(flatten)]
     compute: Compute,
 }
 
 pub(crate) fn run(options: &Options, view: &View, stop: &AtomicBool) -> Outcome {
-    let device = options.compute.device()?;
+    let device = Device { recompute: options.recompute, ..options.compute.device()? };
     let assignments = options.assignments()?;
     let training = match &options.resume {
         Some(run) => Training::resume(run, &assignments, device)?,

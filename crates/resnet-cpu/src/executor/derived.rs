@@ -6,6 +6,7 @@ use resnet_core::pass::fold_bn::Fold;
 
 use super::state::StateStore;
 use crate::plan::Plan;
+use crate::threads::ThreadPool;
 
 /// Whether state of this name follows from other state.
 pub(super) fn is_derived(name: &str) -> bool {
@@ -45,7 +46,11 @@ impl Derived {
     }
 
     /// Makes the folded state anew if a source has changed since; tells whether one has.
-    pub(super) fn refresh(&mut self, states: &mut StateStore) -> Result<bool, ExecutorError> {
+    pub(super) fn refresh(
+        &mut self,
+        pool: &ThreadPool,
+        states: &mut StateStore,
+    ) -> Result<bool, ExecutorError> {
         let newest = Some(states.newest(&self.sources));
         if self.made_from == newest {
             return Ok(false);
@@ -59,13 +64,8 @@ impl Derived {
                 states.export(var)?,
             ];
             let (scale, bias) = fold.scale_and_bias([0, 1, 2, 3].map(|i| norm[i].as_slice()));
-            let mut weight = states.export(&fold.weight)?;
-            let per_channel = weight.len() / scale.len();
-            for (w, scale) in weight.chunks_exact_mut(per_channel).zip(&scale) {
-                w.iter_mut().for_each(|w| *w = (f64::from(*w) * scale) as f32);
-            }
             let bias: Vec<f32> = bias.iter().map(|&b| b as f32).collect();
-            states.replace(&fold.folded_weight, &weight)?;
+            states.scale_into(pool, &fold.weight, &scale, &fold.folded_weight)?;
             states.replace(&fold.folded_bias, &bias)?;
         }
         self.made_from = newest;

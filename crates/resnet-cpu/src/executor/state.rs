@@ -8,6 +8,7 @@ use resnet_simd::AlignedVec;
 
 use super::memory::StatePlace;
 use crate::plan::{Layout, StateUse};
+use crate::threads::ThreadPool;
 
 /// One tensor.
 struct Tensor {
@@ -82,12 +83,45 @@ impl StateStore {
 
     /// Finds or creates the state that folded state `like` follows from, of the same shape.
     pub(super) fn bind_source(&mut self, name: &str, like: &str) -> Result<usize, ExecutorError> {
-        let (role, shape, layout) = {
-            let like = &self.tensors[self.find(like)?];
-            (like.role, like.shape.clone(), like.layout.clone())
+        let like = &self.tensors[self.find(like)?];
+        let (role, shape) = (like.role, like.shape.clone());
+        self.bind(&StateUse { name: name.into(), role, shape, layout: None, written: false })
+    }
+
+    /// Sets folded weights from their source, each output channel times its scale.
+    pub(super) fn scale_into(
+        &mut self,
+        pool: &ThreadPool,
+        source: &str,
+        scale: &[f64],
+        target: &str,
+    ) -> Result<(), ExecutorError> {
+        let (from, to) = (self.find(source)?, self.find(target)?);
+        let canonical = match &self.tensors[from].layout {
+            Layout::Plain => None,
+            Layout::Packed(_) => Some(self.canonical(from)),
         };
-        let layout = Some(layout);
-        self.bind(&StateUse { name: name.into(), role, shape, layout, written: false })
+        let [from, to_tensor] =
+            self.tensors.get_disjoint_mut([from, to]).expect("a fold has two tensors");
+        let values = canonical.as_deref().unwrap_or(&from.values);
+        match &to_tensor.layout {
+            Layout::Packed(layout) => {
+                layout.pack_scaled(pool, values, scale, &mut to_tensor.values)
+            }
+            Layout::Plain => {
+                let per_channel = values.len() / scale.len();
+                for ((to, from), scale) in to_tensor
+                    .values
+                    .chunks_exact_mut(per_channel)
+                    .zip(values.chunks_exact(per_channel))
+                    .zip(scale)
+                {
+                    to.iter_mut().zip(from).for_each(|(y, x)| *y = (f64::from(*x) * scale) as f32);
+                }
+            }
+        }
+        self.touch(to);
+        Ok(())
     }
 
     /// Changes a tensor's layout, and that of the gradient and momentum that follow it.

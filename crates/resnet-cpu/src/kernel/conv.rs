@@ -30,6 +30,7 @@ mod statistics;
 mod tile;
 mod weight_gradient;
 mod winograd;
+mod winograd_transform;
 mod winograd_weights;
 
 pub use cut::{Cut, Direction};
@@ -41,4 +42,4 @@ pub use scalar::{conv_forward_scalar, conv_input_gradient_scalar, conv_weight_gr
 pub use shape::ConvShape;
 pub use statistics::{bias_gradient, combine_statistics};
 pub use weight_gradient::conv_weight_gradient;
-pub use winograd::Tiles;
+pub use winograd_transform::Tiles;

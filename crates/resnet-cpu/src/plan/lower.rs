@@ -2,18 +2,20 @@
 
 mod elementary;
 mod norm;
+mod recompute;
 
 use resnet_core::graph::{Graph, Node, NodeId, Origin, TensorId};
 use resnet_core::op::{Conv2d, Op};
 use resnet_core::{cost, executor::ExecutorError};
 use resnet_simd::Isa;
 
-use super::choose::{Purpose, forward_tiles, gradient_tiles};
+use self::recompute::Recompute;
+use super::choose::{Purpose, tiles};
 use super::fuse::{self, Fusion, Group};
 use super::{Buffer, Dims, Layout, Plan, Slot, StateUse, Statistics, Step, Work};
 use super::{arena, fuse::Residual as NodeResidual};
 use crate::kernel::Rows;
-use crate::kernel::conv::{ConvPlan, ConvShape};
+use crate::kernel::conv::{ConvPlan, ConvShape, Direction};
 
 /// Rows whose sums a pass of its own adds up in f32 before they are combined in f64.
 const CHUNK_ROWS: usize = 168;
@@ -24,12 +26,15 @@ pub(crate) fn lower(
     isa: Isa,
     threads: usize,
     purpose: Purpose,
+    recompute: bool,
 ) -> Result<Plan, ExecutorError> {
     let mut lowering = Lowering::new(graph, isa, threads);
     lowering.purpose = purpose;
+    lowering.recompute.enabled = recompute;
     lowering.find_layouts()?;
     lowering.find_aliases();
     for i in 0..graph.nodes.len() {
+        lowering.restore_inputs(NodeId(i as u32));
         lowering.node(NodeId(i as u32))?;
     }
     lowering.store_updates();
@@ -60,6 +65,7 @@ pub(super) struct Lowering<'a> {
     preparation: Vec<Step>,
     steps: Vec<Step>,
     states: Vec<StateUse>,
+    recompute: Recompute,
     name: String,
     macs: u64,
 }
@@ -83,6 +89,7 @@ impl<'a> Lowering<'a> {
             preparation: Vec::new(),
             steps: Vec::new(),
             states: Vec::new(),
+            recompute: Recompute::default(),
             name: String::new(),
             macs: 0,
         };
@@ -285,15 +292,16 @@ impl<'a> Lowering<'a> {
             }
             _ => ConvShape::linear(shape(input)[0], shape(weight)[1], shape(weight)[0]),
         };
-        let tiles = forward_tiles(&shape, self.isa, self.purpose);
-        let gradient = gradient_tiles(&shape, self.isa, self.purpose);
-        let plan = ConvPlan::new(&shape, self.isa, tiles);
-        plan.map(|plan| Box::new(plan.with_gradient_tiles(gradient))).map_err(|why| {
-            ExecutorError::Unsupported {
-                node: node.name.clone(),
-                op: node.op.name(),
-                why: why.to_string(),
-            }
+        let tiles = |direction| tiles(&shape, self.isa, self.purpose, direction);
+        let plan = ConvPlan::new(&shape, self.isa, tiles(Direction::Forward));
+        let boxed = |plan: ConvPlan| {
+            let plan = plan.with_gradient_tiles(tiles(Direction::InputGrad));
+            Box::new(plan.with_weight_tiles(tiles(Direction::WeightGrad)))
+        };
+        plan.map(boxed).map_err(|why| ExecutorError::Unsupported {
+            node: node.name.clone(),
+            op: node.op.name(),
+            why: why.to_string(),
         })
     }
 

@@ -10,7 +10,7 @@ fn the_engine_conforms() {
     for case in cases() {
         for isa in Isa::available() {
             for exact in [false, true] {
-                let options = CpuOptions { isa, threads: 2, exact, checked: true };
+                let options = CpuOptions { exact, checked: true, ..CpuOptions::new(isa, 2) };
                 if let Err(failure) = case.check(&mut CpuExecutor::new(options)) {
                     failures.push(format!("{}, exact: {exact}: {failure}", isa.name()));
                 }

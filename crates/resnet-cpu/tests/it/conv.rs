@@ -99,12 +99,12 @@ fn check(shape: ConvShape) {
 }
 
 /// How much larger than direct convolution's an error may be. Winograd's transforms add terms of both
-/// signs: those of F(2x2) by factors of one half, those of F(4x4) by factors up to eight.
+/// signs: those of F(2x2) by factors of one half, those of F(4x4) by factors up to three and a third.
 fn excess(tiles: Option<Tiles>) -> f64 {
     match tiles {
         None => 1.0,
         Some(Tiles::Two) => 4.0,
-        Some(Tiles::Four) => 40.0,
+        Some(Tiles::Four) => 20.0,
     }
 }
 

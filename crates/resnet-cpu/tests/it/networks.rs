@@ -12,7 +12,7 @@ use resnet_cpu::executor::{CpuExecutor, CpuOptions};
 use resnet_simd::Isa;
 
 fn cpu(isa: Isa, threads: usize) -> CpuExecutor {
-    CpuExecutor::new(CpuOptions { isa, threads, exact: false, checked: true })
+    CpuExecutor::new(CpuOptions { checked: true, ..CpuOptions::new(isa, threads) })
 }
 
 fn compile(executor: &mut dyn Executor, graph: &Graph) -> StepId {
@@ -62,6 +62,42 @@ fn evaluation_equals_the_reference_in_every_family() {
     check_evaluation("resnet18-d", 40, 2);
     check_evaluation("seresnet50", 64, 1);
     check_evaluation("resnext50_32x4d", 64, 1);
+}
+
+/// Training of a network, checked, with and without recomputing: equal bits, and a smaller arena.
+#[track_caller]
+fn check_recompute(name: &str, tenths: usize) {
+    let (size, batch) = (32, 4);
+    let mut spec = network(name).unwrap();
+    (spec.input.height, spec.input.width, spec.classes) = (size, size, 10);
+    let options = BuildOptions::imagenet(batch, Mode::Training);
+    let loss = CrossEntropy { label_smoothing: 0.0, divisor: batch };
+    let graph = gradient_graph(&spec, &options, Targets::Classes, loss).unwrap();
+    let pixels = oracle::pixels(batch * size * size * 3, 0);
+    let labels = oracle::labels(batch, 10, 0);
+    let run = |recompute: bool| {
+        let options = CpuOptions::new(Isa::detect(), 2);
+        let mut executor = CpuExecutor::new(CpuOptions { checked: true, recompute, ..options });
+        let step = compile(&mut executor, &graph);
+        executor.run(step, &[Input::U8(&pixels), Input::U32(&labels)]).unwrap();
+        let values: Vec<Vec<f32>> =
+            executor.states().iter().map(|(name, _)| executor.export(name).unwrap()).collect();
+        (values, executor.plan(step).arena_bytes)
+    };
+    let ((kept, whole), (made_again, small)) = (run(false), run(true));
+    assert!(kept == made_again, "{name}: recomputing changes bits");
+    let shown = format!("{small} bytes with recomputing, {whole} without");
+    assert!(10 * small <= tenths * whole, "{name}: {shown}");
+}
+
+#[test]
+fn recomputing_takes_less_memory_and_changes_no_bit() {
+    check_recompute("resnet20", 9);
+    check_recompute("cifar-plain20", 9);
+    // Pictures this small weigh less than these networks' weights.
+    check_recompute("resnet50", 10);
+    check_recompute("resnet18-v2", 10);
+    check_recompute("seresnet50", 10);
 }
 
 #[track_caller]

@@ -21,7 +21,7 @@ const LAYOUT: f64 = 2e-5;
 const TIMES_PYTORCH: f64 = 3.0;
 
 fn cpu(isa: Isa) -> CpuExecutor {
-    CpuExecutor::new(CpuOptions { isa, threads: 2, exact: false, checked: false })
+    CpuExecutor::new(CpuOptions::new(isa, 2))
 }
 
 fn wide(values: &[f32]) -> Vec<f64> {

@@ -48,12 +48,7 @@ pub(crate) fn recipe(changes: &[&str]) -> Recipe {
 
 /// The engine on one thread.
 pub(crate) fn executor() -> Box<dyn Executor> {
-    Box::new(CpuExecutor::new(CpuOptions {
-        isa: Isa::detect(),
-        threads: 1,
-        exact: false,
-        checked: false,
-    }))
+    Box::new(CpuExecutor::new(CpuOptions::new(Isa::detect(), 1)))
 }
 
 /// What a test wants to hear of a run.

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use resnet_core::executor::Executor;
 use resnet_cpu::candidates::{Caches, Candidate, Purpose, Workbench, candidates};
-use resnet_cpu::executor::{CpuExecutor, CpuOptions};
+use resnet_cpu::executor::CpuExecutor;
 use resnet_cpu::kernel::conv::{ConvPlan, ConvShape, Cut, Direction, Tiles};
 use resnet_cpu::machine::{self, Machine};
 use resnet_cpu::plan::{Plan, Work};
@@ -137,7 +137,7 @@ pub struct KernelsReport {
 /// If the network cannot run.
 pub fn kernels(options: &BenchOptions) -> Result<KernelsReport, BenchError> {
     let BenchOptions { isa, threads, exact, .. } = *options;
-    let mut executor = CpuExecutor::new(CpuOptions { isa, threads, exact, checked: false });
+    let mut executor = CpuExecutor::new(options.cpu(isa));
     let step = executor.compile(&step_graph(options)?)?;
     let plan = executor.plan(step);
     let purpose = match (exact, options.mode) {

@@ -11,7 +11,7 @@ use resnet_core::spec::NetworkSpec;
 use resnet_core::step::{self, Decay, SgdOptions, Targets};
 use resnet_core::{init, oracle};
 use resnet_cpu::Isa;
-use resnet_cpu::executor::{CpuExecutor, CpuOptions};
+use resnet_cpu::executor::CpuExecutor;
 use resnet_cpu::plan::Plan;
 
 use super::{BenchError, BenchMode, BenchOptions};
@@ -31,8 +31,11 @@ const HYPER: Input<'static> = Input::F32(&[1e-3, 0.9]);
 /// A step that is ready to be timed, and by how much its logits deviate from the portable engine's.
 pub(super) fn checked(options: &BenchOptions) -> Result<(Timed, f64), BenchError> {
     check_against_reference(options)?;
+    // One after the other, so that the peak of memory is that of the timed step.
+    let expected = first_logits(&mut Timed::new(options, Isa::Portable)?)?;
     let mut timed = Timed::new(options, options.isa)?;
-    let deviation = check_against_portable(options, &mut timed)?;
+    let found = first_logits(&mut timed)?;
+    let deviation = within_limit(options, "the portable engine", &found, &expected)?;
     Ok((timed, deviation))
 }
 
@@ -48,8 +51,7 @@ pub(super) struct Timed {
 impl Timed {
     pub(super) fn new(options: &BenchOptions, isa: Isa) -> Result<Timed, BenchError> {
         let (spec, batch) = (&options.spec, options.batch_size);
-        let BenchOptions { threads, exact, .. } = *options;
-        let mut executor = CpuExecutor::new(CpuOptions { isa, threads, exact, checked: false });
+        let mut executor = CpuExecutor::new(options.cpu(isa));
         let graph = step_graph(options)?;
         let step = executor.compile(&graph)?;
         let update = match options.mode {
@@ -153,14 +155,10 @@ fn build_options(spec: &NetworkSpec, batch: usize, mode: Mode) -> BuildOptions {
     options
 }
 
-/// One run of the same step on the portable engine, from the same state.
-fn check_against_portable(options: &BenchOptions, timed: &mut Timed) -> Result<f64, BenchError> {
-    let mut portable = Timed::new(options, Isa::Portable)?;
-    portable.run()?;
+/// The logits of one step from the initial state.
+fn first_logits(timed: &mut Timed) -> Result<Vec<f32>, ExecutorError> {
     timed.run()?;
-    let expected = portable.executor.output(portable.step, "logits")?;
-    let found = timed.executor.output(timed.step, "logits")?;
-    within_limit(options, "the portable engine", &found, &expected)
+    timed.executor.output(timed.step, "logits")
 }
 
 /// An evaluation of one small picture on the reference executor.
@@ -170,8 +168,7 @@ fn check_against_reference(options: &BenchOptions) -> Result<f64, BenchError> {
     spec.input.width = spec.input.width.min(SMALL_SIDE);
     let graph = build::forward(&spec, &build_options(&spec, 1, Mode::Evaluation))?;
     let pixels = oracle::pixels(spec.input.height * spec.input.width * spec.input.channels, 0);
-    let BenchOptions { isa, threads, exact, .. } = *options;
-    let mut executor = CpuExecutor::new(CpuOptions { isa, threads, exact, checked: false });
+    let mut executor = CpuExecutor::new(options.cpu(options.isa));
     let found = logits(&mut executor, &spec, &graph, &pixels)?;
     let expected = logits(&mut ReferenceExecutor::<f32>::new(), &spec, &graph, &pixels)?;
     within_limit(options, "the reference executor", &found, &expected)

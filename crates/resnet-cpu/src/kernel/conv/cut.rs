@@ -6,7 +6,9 @@
 use super::ConvPlan;
 use super::plan::Pass;
 use super::tile::height_unit;
-use super::winograd::{Tiles, WinogradPass};
+use super::winograd::WinogradPass;
+use super::winograd_transform::Tiles;
+use super::winograd_weights::WinogradWeights;
 
 /// What of a convolution is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -62,7 +64,7 @@ impl ConvPlan {
         match direction {
             Direction::Forward => self.winograd_forward.as_ref().map(|pass| pass.tiles),
             Direction::InputGrad => self.winograd_gradient.as_ref().map(|pass| pass.tiles),
-            Direction::WeightGrad => self.winograd_weights.as_ref().map(|_| Tiles::Two),
+            Direction::WeightGrad => self.winograd_weights.as_ref().map(WinogradWeights::tiles),
         }
     }
 
@@ -84,8 +86,8 @@ impl ConvPlan {
             },
             Direction::WeightGrad => match &self.winograd_weights {
                 Some(weights) => {
-                    let [blocks, chunks] = cut.factors();
-                    plan.winograd_weights = Some(weights.scaled(blocks, chunks)?);
+                    let [blocks, _] = cut.factors();
+                    plan.winograd_weights = Some(weights.scaled(blocks)?);
                 }
                 None => plan.cut_weights(cut)?,
             },
@@ -118,20 +120,16 @@ impl ConvPlan {
         (blocks.count != pass.blocks.count).then(|| Pass { blocks, parts, rows, ..pass.clone() })
     }
 
-    /// Changes the cut of the direct weight gradient.
+    /// Changes the cut of the direct weight gradient, whose parts follow from chunks and threads.
     fn cut_weights(&mut self, cut: Cut) -> Option<()> {
-        let (panels, unit) = (self.layout.panels(), self.unit());
+        let unit = self.unit();
         let split = &mut self.weights;
         let (rows, chunks) = cut.scaled(split.blocks.longest(), split.chunks);
         let old = (split.blocks.count, split.chunks);
-        let tasks = split.chunks * split.panel_parts * split.tap_parts;
         if rows != split.blocks.longest() {
             split.blocks = split.gather.blocks(rows, unit);
         }
         split.chunks = chunks.clamp(1, split.blocks.count);
-        split.panel_parts = tasks.div_ceil(split.chunks).clamp(1, panels);
-        split.tap_parts =
-            tasks.div_ceil(split.chunks * split.panel_parts).clamp(1, split.gather.taps.len());
         (old != (split.blocks.count, split.chunks)).then_some(())
     }
 }

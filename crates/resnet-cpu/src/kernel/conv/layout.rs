@@ -112,6 +112,12 @@ impl PackedLayout {
         }
     }
 
+    /// The output channels, over all groups, of some panels.
+    pub(super) fn columns(&self, panels: &Range<usize>) -> Range<usize> {
+        let last = self.panel(panels.end - 1);
+        self.panel(panels.start).first..last.first + last.channels
+    }
+
     /// Calls `f(packed index, OIHW index)` for each packed place, with `None` for those that stay 0.
     fn each_place(&self, mut f: impl FnMut(usize, Option<usize>)) {
         let (cin_u, cout_u) = self.unmerged;
@@ -137,7 +143,50 @@ impl PackedLayout {
     /// If a slice's length is not the layout's.
     pub fn pack(&self, oihw: &[f32], packed: &mut [f32]) {
         self.check_lengths(oihw, packed);
-        self.each_place(|at, from| packed[at] = from.map_or(0.0, |from| oihw[from]));
+        for panel in (0..self.panels()).map(|index| self.panel(index)) {
+            let part = &mut packed[panel.start..][..self.panel_len(&panel)];
+            self.pack_panel(&panel, |place, _| oihw[place], part);
+        }
+    }
+
+    /// The same with each output channel times its scale, rounded once.
+    ///
+    /// # Panics
+    /// If a slice's length is not the layout's, or `scale` has not one for each output channel.
+    pub fn pack_scaled(&self, pool: &ThreadPool, oihw: &[f32], scale: &[f64], packed: &mut [f32]) {
+        self.check_lengths(oihw, packed);
+        assert_eq!(scale.len(), self.groups * self.cout, "scales");
+        let packed = DisjointMut::new(packed);
+        pool.run(self.panels(), &|index| {
+            let panel = self.panel(index);
+            // SAFETY: panels have ranges of their own.
+            let part = unsafe { packed.slice(panel.start..panel.start + self.panel_len(&panel)) };
+            let scaled = |place: usize, co: usize| (f64::from(oihw[place]) * scale[co]) as f32;
+            self.pack_panel(&panel, scaled, part);
+        });
+    }
+
+    fn panel_len(&self, panel: &Panel) -> usize {
+        self.taps * self.cin * panel.width
+    }
+
+    /// Fills one panel by `value(OIHW index, output channel)`, and zero where no weight is.
+    fn pack_panel(&self, panel: &Panel, value: impl Fn(usize, usize) -> f32, part: &mut [f32]) {
+        let (cin_u, cout_u) = self.unmerged;
+        for tap in 0..self.taps {
+            for ci in 0..self.cin {
+                let (group, within) = (ci / cin_u, ci % cin_u);
+                // The panel's columns whose channels belong to the group of `ci`.
+                let first = panel.group * self.cout + group * cout_u;
+                let columns = |co: usize| co.clamp(panel.first, panel.first + panel.channels);
+                let (start, end) = (columns(first), columns(first + cout_u));
+                let row = &mut part[(tap * self.cin + ci) * panel.width..][..panel.width];
+                row.fill(0.0);
+                for co in start..end {
+                    row[co - panel.first] = value((co * cin_u + within) * self.taps + tap, co);
+                }
+            }
+        }
     }
 
     /// Canonical weights (OIHW) from packed ones.

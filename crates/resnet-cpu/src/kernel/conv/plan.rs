@@ -6,7 +6,8 @@
 use resnet_simd::Isa;
 
 use super::gather::{Blocks, Gather, MAX_PADDED_CHANNELS, MAX_TAPS};
-use super::winograd::{self, Tiles, WinogradPass};
+use super::winograd::{self, WinogradPass};
+use super::winograd_transform::Tiles;
 use super::winograd_weights::WinogradWeights;
 use super::{ConvShape, PackedLayout, tile};
 use crate::threads::ThreadPool;
@@ -26,18 +27,11 @@ const TILES_PER_BLOCK: usize = 8;
 const MIN_TASKS: usize = 24;
 /// Pixels of a chunk of the weight gradient, at least: shorter ones cost more to reduce.
 const MIN_CHUNK_PIXELS: usize = 1024;
-/// Source bytes of a block of the weight gradient, and tiles, at most: the sums are loaded and stored
-/// once a block, which costs more than reading its pixels from the second-level cache.
-const WEIGHT_BLOCK_BYTES: usize = 512 << 10;
+/// Bytes of a block of the weight gradient and of the next one, and tiles, at most.
+const WEIGHT_BLOCK_BYTES: usize = 768 << 10;
 const MAX_WEIGHT_TILES: usize = 24;
-/// Channels up to which the weight gradient copies pixels: where there are more, tasks have too few
-/// panels to repay it.
-const MAX_COPIED_CHANNELS: usize = 512;
 /// Chunks of the weight gradient, at most.
 const MAX_CHUNKS: usize = 32;
-
-/// Channels from which on the weight gradient's transforms cost less than the products they save.
-const MIN_WEIGHT_CHANNELS: usize = 32;
 
 /// A convolution that the kernels do not do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -79,15 +73,13 @@ pub(super) struct Pass {
     pub(super) ahead: usize,
 }
 
-/// The cut of the weight gradient: chunks of blocks of pixels, times parts of (panel, tap) pairs.
+/// The cut of the weight gradient: chunks of blocks of pixels.
 #[derive(Clone, Debug)]
 pub(super) struct WeightSplit {
-    /// The forward pass's, with each pixel of `x` copied where that is possible.
+    /// The forward pass's.
     pub(super) gather: Gather,
     pub(super) blocks: Blocks,
     pub(super) chunks: usize,
-    pub(super) panel_parts: usize,
-    pub(super) tap_parts: usize,
 }
 
 /// A convolution, planned for an instruction set.
@@ -134,10 +126,6 @@ impl ConvPlan {
         let weights = split_weights(&forward.gather, &layout, isa);
         let tiles = tiles.filter(|_| winograd::fits(shape));
         let winograd_forward = tiles.map(|tiles| WinogradPass::forward(shape, layout, tiles, isa));
-        // The weight gradient takes two by two whatever the others take.
-        let narrow = cin.min(cout) < MIN_WEIGHT_CHANNELS;
-        let winograd_weights =
-            tiles.filter(|_| !narrow).map(|_| WinogradWeights::new(shape, layout, isa));
         let plan = ConvPlan {
             shape: *shape,
             isa,
@@ -146,10 +134,10 @@ impl ConvPlan {
             backward,
             winograd_forward,
             winograd_gradient: None,
-            winograd_weights,
+            winograd_weights: None,
             weights,
         };
-        Ok(plan.with_gradient_tiles(tiles))
+        Ok(plan.with_gradient_tiles(tiles).with_weight_tiles(tiles))
     }
 
     /// The same with other tiles for the input gradient, if they fit.
@@ -159,6 +147,15 @@ impl ConvPlan {
         self.winograd_gradient = tiles
             .filter(|_| winograd::fits(&self.shape))
             .map(|tiles| WinogradPass::backward(&self.shape, layout, tiles, self.isa));
+        self
+    }
+
+    /// The same with other tiles for the weight gradient, if they fit.
+    #[must_use]
+    pub fn with_weight_tiles(mut self, tiles: Option<Tiles>) -> ConvPlan {
+        self.winograd_weights = tiles
+            .filter(|_| winograd::fits(&self.shape))
+            .map(|tiles| WinogradWeights::new(&self.shape, self.layout, tiles, self.isa));
         self
     }
 
@@ -244,19 +241,10 @@ impl ConvPlan {
     /// Floats of scratch that the weight gradient needs on so many threads.
     pub fn weight_gradient_scratch_len(&self, threads: usize) -> usize {
         if let Some(winograd) = &self.winograd_weights {
-            return winograd.scratch_len(threads);
+            return winograd.scratch_len();
         }
         let partials = if self.weights.chunks == 1 { 0 } else { self.weights.chunks };
-        partials * self.layout.len() + threads * self.weight_thread_len()
-    }
-
-    /// Floats of a thread's own scratch in the weight gradient: the copy of `x` and a task's panels
-    /// of `dy`.
-    pub(super) fn weight_thread_len(&self) -> usize {
-        let WeightSplit { gather, blocks, panel_parts, .. } = &self.weights;
-        let panels = self.layout.panels().div_ceil(*panel_parts);
-        gather.scratch_len(blocks).next_multiple_of(16)
-            + panels * blocks.longest() * self.layout.full
+        partials * self.layout.len() + threads * self.weight_thread_len(threads)
     }
 }
 
@@ -278,12 +266,11 @@ fn plan_pass(gather: Gather, layout: &PackedLayout, isa: Isa) -> Pass {
 
 fn split_weights(gather: &Gather, layout: &PackedLayout, isa: Isa) -> WeightSplit {
     let unit = tile::height_unit(isa.lanes());
-    let in_cache = WEIGHT_BLOCK_BYTES / (4 * gather.source_channels());
-    let repays = gather.source_channels() <= MAX_COPIED_CHANNELS;
-    let gather = if repays { gather.clone().with_row_copy() } else { gather.clone() };
-    let blocks = gather.blocks((in_cache / unit).clamp(3, MAX_WEIGHT_TILES) * unit, unit);
-    let chunks = (gather.pixels() / MIN_CHUNK_PIXELS).clamp(1, MAX_CHUNKS).min(blocks.count);
-    let panel_parts = MIN_TASKS.div_ceil(chunks).min(layout.panels());
-    let tap_parts = MIN_TASKS.div_ceil(chunks * panel_parts).min(gather.taps.len());
-    WeightSplit { gather, blocks, chunks, panel_parts, tap_parts }
+    // `x` as it is, `dy` in panels, and both of the next block.
+    let floats = 2 * gather.source_channels() + 3 * layout.groups * layout.cout;
+    let in_cache = WEIGHT_BLOCK_BYTES / (4 * floats) / unit;
+    let blocks = gather.blocks(in_cache.clamp(4, MAX_WEIGHT_TILES) * unit, unit);
+    // A power of two divides evenly among most numbers of threads.
+    let chunks = (gather.pixels() / MIN_CHUNK_PIXELS).clamp(1, MAX_CHUNKS).next_power_of_two();
+    WeightSplit { gather: gather.clone(), blocks, chunks: chunks.min(blocks.count) }
 }

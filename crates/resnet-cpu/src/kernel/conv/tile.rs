@@ -1,8 +1,8 @@
 //! The inner product: a tile of pixels times a panel of channels, whole reduction in registers.
 //!
 //! Heights follow from the registers. AVX-512 has 32: 14 pixels x 2 vectors = 28 sums, 2 weights, 1
-//! broadcast; the same height serves narrower panels (24 = a vector and a half one). AVX2 has 16:
-//! 6 x 2 = 12 sums, 2 weights, 1 broadcast, or 12 x 1. Rests take lower tiles; a tile that is higher
+//! broadcast; 24 channels are three half vectors, 9 x 3 = 27 sums. AVX2 has 16: 6 x 2 = 12 sums, 2
+//! weights, 1 broadcast, or 12 x 1. Rests take lower tiles; a tile that is higher
 //! than the rest computes its last pixel again and writes it once.
 
 use std::ops::Range;
@@ -65,10 +65,10 @@ pub(super) unsafe fn run_tiles<S: Simd>(s: S, work: &Work<'_>, sums: &mut PanelS
     // SAFETY: passed on. Each tile shape's width is the panel's.
     unsafe {
         match (S::LANES, work.width) {
-            (16, 32) => tiles_14::<S, 2, 0>(s, work, sums),
-            (16, 24) => tiles_14::<S, 1, 1>(s, work, sums),
-            (16, 16) => tiles_14::<S, 1, 0>(s, work, sums),
-            (16, 8) => tiles_14::<S, 0, 1>(s, work, sums),
+            (16, 32) => tiles_14::<S, 2>(s, work, sums),
+            (16, 24) => tiles_9::<S::Half, 3>(s.half(), work, sums),
+            (16, 16) => tiles_14::<S, 1>(s, work, sums),
+            (16, 8) => tiles_14::<S::Half, 1>(s.half(), work, sums),
             (8, 16) => tiles_6(s, work, sums),
             (8, 8) => tiles_12(s, work, sums),
             (lanes, width) => unreachable!("no tile of width {width} for {lanes} lanes"),
@@ -77,21 +77,33 @@ pub(super) unsafe fn run_tiles<S: Simd>(s: S, work: &Work<'_>, sums: &mut PanelS
 }
 
 #[inline(always)]
-unsafe fn tiles_14<S: Simd, const NV: usize, const NH: usize>(
-    s: S,
-    work: &Work<'_>,
-    sums: &mut PanelSums,
-) {
+unsafe fn tiles_14<S: Simd, const NV: usize>(s: S, work: &Work<'_>, sums: &mut PanelSums) {
     let Range { start: mut row, end: rows } = work.rows;
     while row < rows {
         // SAFETY: passed on; a tile overhangs the rows by 13 at most.
         unsafe {
             row += match rows - row {
-                11.. => tile::<S, 14, NV, NH>(s, work, row, sums),
-                5..=10 => tile::<S, 7, NV, NH>(s, work, row, sums),
-                3..=4 => tile::<S, 4, NV, NH>(s, work, row, sums),
-                2 => tile::<S, 2, NV, NH>(s, work, row, sums),
-                _ => tile::<S, 1, NV, NH>(s, work, row, sums),
+                11.. => tile::<S, 14, NV>(s, work, row, sums),
+                5..=10 => tile::<S, 7, NV>(s, work, row, sums),
+                3..=4 => tile::<S, 4, NV>(s, work, row, sums),
+                2 => tile::<S, 2, NV>(s, work, row, sums),
+                _ => tile::<S, 1, NV>(s, work, row, sums),
+            }
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn tiles_9<S: Simd, const NV: usize>(s: S, work: &Work<'_>, sums: &mut PanelSums) {
+    let Range { start: mut row, end: rows } = work.rows;
+    while row < rows {
+        // SAFETY: passed on; a tile overhangs the rows by 13 at most.
+        unsafe {
+            row += match rows - row {
+                7.. => tile::<S, 9, NV>(s, work, row, sums),
+                4..=6 => tile::<S, 6, NV>(s, work, row, sums),
+                2..=3 => tile::<S, 3, NV>(s, work, row, sums),
+                _ => tile::<S, 1, NV>(s, work, row, sums),
             }
         }
     }
@@ -104,10 +116,10 @@ unsafe fn tiles_12<S: Simd>(s: S, work: &Work<'_>, sums: &mut PanelSums) {
         // SAFETY: passed on; a tile overhangs the rows by 13 at most.
         unsafe {
             row += match rows - row {
-                10.. => tile::<S, 12, 1, 0>(s, work, row, sums),
-                5..=9 => tile::<S, 6, 1, 0>(s, work, row, sums),
-                3..=4 => tile::<S, 4, 1, 0>(s, work, row, sums),
-                _ => tile::<S, 1, 1, 0>(s, work, row, sums),
+                10.. => tile::<S, 12, 1>(s, work, row, sums),
+                5..=9 => tile::<S, 6, 1>(s, work, row, sums),
+                3..=4 => tile::<S, 4, 1>(s, work, row, sums),
+                _ => tile::<S, 1, 1>(s, work, row, sums),
             }
         }
     }
@@ -120,10 +132,10 @@ unsafe fn tiles_6<S: Simd>(s: S, work: &Work<'_>, sums: &mut PanelSums) {
         // SAFETY: passed on; a tile overhangs the rows by 13 at most.
         unsafe {
             row += match rows - row {
-                5.. => tile::<S, 6, 2, 0>(s, work, row, sums),
-                3..=4 => tile::<S, 4, 2, 0>(s, work, row, sums),
-                2 => tile::<S, 2, 2, 0>(s, work, row, sums),
-                _ => tile::<S, 1, 2, 0>(s, work, row, sums),
+                5.. => tile::<S, 6, 2>(s, work, row, sums),
+                3..=4 => tile::<S, 4, 2>(s, work, row, sums),
+                2 => tile::<S, 2, 2>(s, work, row, sums),
+                _ => tile::<S, 1, 2>(s, work, row, sums),
             }
         }
     }
@@ -131,7 +143,7 @@ unsafe fn tiles_6<S: Simd>(s: S, work: &Work<'_>, sums: &mut PanelSums) {
 
 /// One tile of up to `M` pixels from `row` on; returns `M`.
 #[inline(always)]
-unsafe fn tile<S: Simd, const M: usize, const NV: usize, const NH: usize>(
+unsafe fn tile<S: Simd, const M: usize, const NV: usize>(
     s: S,
     work: &Work<'_>,
     row: usize,
@@ -139,14 +151,13 @@ unsafe fn tile<S: Simd, const M: usize, const NV: usize, const NH: usize>(
 ) -> usize {
     if !work.raw.is_null() {
         // SAFETY: passed on; `raw` has room for the rows and a tile's overhang.
-        unsafe { multiply::<S, M, NV, NH>(s, work, row, work.raw.add(row * work.width)) };
+        unsafe { multiply::<S, M, NV>(s, work, row, work.raw.add(row * work.width)) };
         return M;
     }
     let mut buffer = Buffer([std::mem::MaybeUninit::uninit(); MAX_TILE]);
     let buffer = buffer.0.as_mut_ptr().cast::<f32>();
     let targets = work.table.targets();
     let targets = &targets[row..work.rows.end.min(row + M)];
-    let (lanes, half) = (S::LANES, <S::Half as Simd>::LANES);
     let [first, second] = sums.0.each_mut().map(|sums| sums.as_mut_ptr());
     for &target in targets {
         let end = work.channel + work.channels.min(work.width);
@@ -155,21 +166,18 @@ unsafe fn tile<S: Simd, const M: usize, const NV: usize, const NH: usize>(
     // SAFETY: the buffer holds M * width <= MAX_TILE floats, all of which `multiply` writes; a
     // column's lanes count up to the panel's channels, the rest passed on.
     unsafe {
-        multiply::<S, M, NV, NH>(s, work, row, buffer);
-        let column = |at: usize, lanes: usize| Column {
+        multiply::<S, M, NV>(s, work, row, buffer);
+        let column = |at: usize| Column {
             sums: buffer.add(at),
             stride: work.width,
             targets,
             channel: work.channel + at,
-            valid: work.channels.saturating_sub(at).min(lanes),
+            valid: work.channels.saturating_sub(at).min(S::LANES),
             first: first.add(at),
             second: second.add(at),
         };
         for j in 0..NV {
-            finish(s, work.finish, &column(j * lanes, lanes));
-        }
-        if NH == 1 {
-            finish(s.half(), work.finish, &column(NV * lanes, half));
+            finish(s, work.finish, &column(j * S::LANES));
         }
     }
     M
@@ -177,17 +185,14 @@ unsafe fn tile<S: Simd, const M: usize, const NV: usize, const NH: usize>(
 
 /// The sums of one tile, written to `buffer` as `[M][width]`.
 #[inline(always)]
-unsafe fn multiply<S: Simd, const M: usize, const NV: usize, const NH: usize>(
+unsafe fn multiply<S: Simd, const M: usize, const NV: usize>(
     s: S,
     work: &Work<'_>,
     row: usize,
     buffer: *mut f32,
 ) {
-    let h = s.half();
-    let (lanes, half) = (S::LANES, <S::Half as Simd>::LANES);
-    let width = NV * lanes + NH * half;
-    let mut full = [[s.splat(0.0); NV]; M];
-    let mut rest = [[h.splat(0.0); NH]; M];
+    let width = NV * S::LANES;
+    let mut sums = [[s.splat(0.0); NV]; M];
     for (at, tap) in work.taps.iter().enumerate() {
         let pointers = work.table.tap(work.first_tap + at);
         debug_assert!(row + M <= pointers.len());
@@ -202,7 +207,7 @@ unsafe fn multiply<S: Simd, const M: usize, const NV: usize, const NH: usize>(
             let mut k = 0;
             while k < work.depth / 4 * 4 {
                 for u in 0..4 {
-                    step(s, &mut full, &mut rest, &rows, k + u, w.add(u * width));
+                    step(s, &mut sums, &rows, k + u, w.add(u * width));
                 }
                 for line in 0..work.ahead {
                     s.prefetch_far(next.wrapping_add(16 * line));
@@ -212,7 +217,7 @@ unsafe fn multiply<S: Simd, const M: usize, const NV: usize, const NH: usize>(
                 k += 4;
             }
             while k < work.depth {
-                step(s, &mut full, &mut rest, &rows, k, w);
+                step(s, &mut sums, &rows, k, w);
                 w = w.add(width);
                 k += 1;
             }
@@ -221,11 +226,8 @@ unsafe fn multiply<S: Simd, const M: usize, const NV: usize, const NH: usize>(
     // SAFETY: the caller's buffer holds M * width floats.
     unsafe {
         for m in 0..M {
-            for (j, &sum) in full[m].iter().enumerate() {
-                s.store_ptr(sum, buffer.add(m * width + j * lanes));
-            }
-            for (j, &sum) in rest[m].iter().enumerate() {
-                h.store_ptr(sum, buffer.add(m * width + NV * lanes + j * half));
+            for (j, &sum) in sums[m].iter().enumerate() {
+                s.store_ptr(sum, buffer.add(m * width + j * S::LANES));
             }
         }
     }
@@ -233,31 +235,23 @@ unsafe fn multiply<S: Simd, const M: usize, const NV: usize, const NH: usize>(
 
 /// One multiply-add of every sum: float `k` of each row times one row of weights.
 #[inline(always)]
-unsafe fn step<S: Simd, const M: usize, const NV: usize, const NH: usize>(
+unsafe fn step<S: Simd, const M: usize, const NV: usize>(
     s: S,
-    full: &mut [[S::F32; NV]; M],
-    rest: &mut [[<S::Half as Simd>::F32; NH]; M],
+    sums: &mut [[S::F32; NV]; M],
     rows: &[*const f32; M],
     k: usize,
     w: *const f32,
 ) {
-    let h = s.half();
     // SAFETY: `k` is less than the depth, and `w` points to a row of weights, as the caller says.
     unsafe {
-        let wide: [S::F32; NV] = std::array::from_fn(|j| s.load_ptr(w.add(j * S::LANES)));
-        let narrow: [<S::Half as Simd>::F32; NH] = std::array::from_fn(|j| {
-            h.load_ptr(w.add(NV * S::LANES + j * <S::Half as Simd>::LANES))
-        });
-        for j in 0..NV + NH {
-            s.prefetch(w.wrapping_add(PREFETCH + 16 * j));
+        let weights: [S::F32; NV] = std::array::from_fn(|j| s.load_ptr(w.add(j * S::LANES)));
+        for line in 0..(NV * S::LANES).div_ceil(16) {
+            s.prefetch(w.wrapping_add(PREFETCH + 16 * line));
         }
         for m in 0..M {
-            let x = *rows[m].add(k);
+            let x = s.splat(*rows[m].add(k));
             for j in 0..NV {
-                full[m][j] = s.mul_add(s.splat(x), wide[j], full[m][j]);
-            }
-            for j in 0..NH {
-                rest[m][j] = h.mul_add(h.splat(x), narrow[j], rest[m][j]);
+                sums[m][j] = s.mul_add(x, weights[j], sums[m][j]);
             }
         }
     }

@@ -2,8 +2,8 @@
 //!
 //! A tile is 12 inputs of one tap times a panel of outputs (AVX-512: 24 sums, 2 vectors of `dy`, 1
 //! broadcast). Pixels are cut into chunks by geometry; each chunk has a private gradient, and those
-//! are added in order. Where the weights are many and the pixels few there is one chunk, and tasks
-//! share out panels and taps.
+//! are added in order. Where chunks are too few for the threads, tasks share out inputs, panels and
+//! taps too, which changes no sum.
 
 use std::ops::Range;
 
@@ -17,6 +17,15 @@ use crate::threads::{DisjointMut, ThreadPool};
 const LINE: usize = 64;
 /// Inputs of most tiles.
 const INPUTS: usize = 12;
+/// Pixels of a tile between two requests for what the next block reads: many requests at once would
+/// keep the tile's own loads waiting.
+const ASK_EVERY: usize = 8;
+/// Tasks for each thread, where chunks are fewer.
+const TASKS_PER_THREAD: usize = 4;
+/// Bytes of a task's sums: they are read and written once a block, from the second-level cache.
+const MAX_SUMS_BYTES: usize = 512 << 10;
+/// Inputs are shared out in multiples of this.
+const DEPTH_STEP: usize = 16;
 /// Floats that one task reduces.
 const REDUCE_LEN: usize = 8192;
 
@@ -43,17 +52,20 @@ pub fn conv_weight_gradient(
         return;
     }
     let (chunks, len) = (plan.weights.chunks, dw.len());
-    let (own, partials) = scratch.split_at_mut(pool.threads() * plan.weight_thread_len());
+    let parts = Parts::new(plan, pool.threads());
+    let (own, partials) =
+        scratch.split_at_mut(pool.threads() * plan.weight_thread_len(pool.threads()));
     let partials = if chunks == 1 { &mut *dw } else { &mut partials[..chunks * len] };
     let gradient = Gradient {
         plan,
+        parts,
+        threads: pool.threads(),
         x,
         dy,
         partials: DisjointMut::new(partials),
         scratch: DisjointMut::new(own),
     };
-    let split = &plan.weights;
-    pool.run_with_thread(chunks * split.panel_parts * split.tap_parts, &|thread, task| {
+    pool.run_with_thread(chunks * parts.count(), &|thread, task| {
         plan.isa.run(Task { gradient: &gradient, thread, task });
     });
     if 1 < chunks {
@@ -63,8 +75,52 @@ pub fn conv_weight_gradient(
 }
 
 fn partials_of<'a>(scratch: &'a [f32], pool: &ThreadPool, plan: &ConvPlan) -> &'a [f32] {
-    let own = pool.threads() * plan.weight_thread_len();
+    let own = pool.threads() * plan.weight_thread_len(pool.threads());
     &scratch[own..own + plan.weights.chunks * plan.layout.len()]
+}
+
+/// Parts that each chunk is shared out in.
+#[derive(Clone, Copy, Debug)]
+struct Parts {
+    /// Of the inputs: 1 where there are several taps or groups.
+    depth: usize,
+    panels: usize,
+    taps: usize,
+}
+
+impl Parts {
+    /// As many as so many threads need.
+    fn new(plan: &ConvPlan, threads: usize) -> Parts {
+        let (gather, layout) = (&plan.weights.gather, &plan.layout);
+        let for_threads = (TASKS_PER_THREAD * threads).div_ceil(plan.weights.chunks);
+        let parts = for_threads.max((4 * layout.len()).div_ceil(MAX_SUMS_BYTES));
+        let panels = |depth: usize| parts.div_ceil(depth).min(layout.panels());
+        // Each part of the inputs reads all of `dy`, each part of the panels all of `x`.
+        let read = |depth: &usize| depth * layout.cout + panels(*depth) * gather.depth;
+        let single = gather.taps.len() == 1 && layout.groups == 1;
+        let most = if single { parts.min(gather.depth.div_ceil(DEPTH_STEP)) } else { 1 };
+        let depth = (1..=most).min_by_key(read).unwrap_or(1);
+        let taps = parts.div_ceil(depth * panels(depth)).min(gather.taps.len());
+        Parts { depth, panels: panels(depth), taps }
+    }
+
+    fn count(self) -> usize {
+        self.depth * self.panels * self.taps
+    }
+}
+
+impl ConvPlan {
+    /// Floats of a thread's own scratch in the weight gradient: a copied band of `x`, and a task's
+    /// panels of `dy`.
+    pub(super) fn weight_thread_len(&self, threads: usize) -> usize {
+        let split = &self.weights;
+        let panels = self.layout.panels().div_ceil(Parts::new(self, threads).panels);
+        self.weight_band_len() + panels * split.blocks.longest() * self.layout.full
+    }
+
+    fn weight_band_len(&self) -> usize {
+        self.weights.gather.scratch_len(&self.weights.blocks).next_multiple_of(16)
+    }
 }
 
 /// `dw = partials[0] + partials[1] + …`, in this order.
@@ -108,6 +164,8 @@ impl Kernel for Reduce<'_> {
 /// The operands, as the tasks share them.
 struct Gradient<'a> {
     plan: &'a ConvPlan,
+    parts: Parts,
+    threads: usize,
     x: &'a [f32],
     dy: &'a [f32],
     /// `[chunk][packed]`.
@@ -131,28 +189,34 @@ impl Kernel for Task<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let plan = self.gradient.plan;
+        let Gradient { plan, parts, .. } = *self.gradient;
         let (split, layout) = (&plan.weights, &plan.layout);
         let gather = &split.gather;
-        let parts = split.panel_parts * split.tap_parts;
-        let (chunk, rest) = (self.task / parts, self.task % parts);
-        let panels = part(rest / split.tap_parts, split.panel_parts, layout.panels());
-        let taps = part(rest % split.tap_parts, split.tap_parts, gather.taps.len());
-        let own = plan.weight_thread_len();
+        let (chunk, rest) = (self.task / parts.count(), self.task % parts.count());
+        let (rest, tap_part) = (rest / parts.taps, rest % parts.taps);
+        let (depth_part, panel_part) = (rest / parts.panels, rest % parts.panels);
+        let panels = part(panel_part, parts.panels, layout.panels());
+        let taps = part(tap_part, parts.taps, gather.taps.len());
+        let units = part(depth_part, parts.depth, gather.depth.div_ceil(DEPTH_STEP));
+        let depth = units.start * DEPTH_STEP..(units.end * DEPTH_STEP).min(gather.depth);
+        let own = self.gradient.scratch.len() / self.gradient.threads;
         // SAFETY: no two tasks run at once on the same thread.
         let scratch =
             unsafe { self.gradient.scratch.slice(self.thread * own..(self.thread + 1) * own) };
         let panel_len = split.blocks.longest() * layout.full;
-        let (packed_dy, copy) = scratch.split_at_mut(panels.len() * panel_len);
+        let (band, packed_dy) = scratch.split_at_mut(plan.weight_band_len());
+        let packed_dy = &mut packed_dy[..panels.len() * panel_len];
         let mut table = Table::new();
         let blocks = part(chunk, split.chunks, split.blocks.count);
         for block in blocks.clone() {
             let range = split.blocks.range(block);
             // SAFETY: `x` has the shape's length, checked at entry, and outlives the table.
-            unsafe { gather.fill(self.gradient.x.as_ptr(), range.clone(), copy, &mut table) };
-            let products = panels.len() * taps.len() * gather.depth.div_ceil(INPUTS);
-            let mut ahead = if block + 1 < blocks.end && gather.is_contiguous() {
-                Ahead::new(self.gradient, split.blocks.range(block + 1), products)
+            unsafe { gather.fill(self.gradient.x.as_ptr(), range.clone(), band, &mut table) };
+            let mut ahead = if block + 1 < blocks.end {
+                let tiles = panels.len() * taps.len() * depth.len().div_ceil(INPUTS);
+                let requests = tiles * range.len().div_ceil(ASK_EVERY);
+                let columns = (depth.clone(), layout.columns(&panels));
+                Ahead::new(self.gradient, split.blocks.range(block + 1), columns, requests)
             } else {
                 Ahead::default()
             };
@@ -160,21 +224,20 @@ impl Kernel for Task<'_> {
             for (index, packed_dy) in panels.clone().zip(packed_dy.chunks_exact(panel_len)) {
                 let panel = layout.panel(index);
                 for tap in taps.clone() {
-                    let start = chunk * layout.len()
-                        + panel.start
-                        + gather.taps[tap].index * gather.depth * panel.width;
-                    // SAFETY: a task is alone with its chunk, panels and taps.
-                    let dw = unsafe {
-                        self.gradient.partials.slice(start..start + gather.depth * panel.width)
-                    };
+                    let row = gather.taps[tap].index * gather.depth + depth.start;
+                    let start = chunk * layout.len() + panel.start + row * panel.width;
+                    let len = depth.len() * panel.width;
+                    // SAFETY: a task is alone with its chunk, inputs, panels and taps.
+                    let dw = unsafe { self.gradient.partials.slice(start..start + len) };
                     if block == blocks.start {
                         dw.fill(0.0);
                     }
                     let rows = &table.tap(tap)[..range.len()];
                     // SAFETY: the pointers are valid for a row of the source, of which the group's
-                    // channels are a part; `packed_dy` has a row for each, `dw` one for each input.
+                    // and the part's channels are a part; `packed_dy` has a row for each, `dw` one
+                    // for each input.
                     unsafe {
-                        let offset = panel.group * layout.cin;
+                        let offset = panel.group * layout.cin + depth.start;
                         let dy = packed_dy.as_ptr();
                         accumulate(s, panel.width, rows, (offset, dy), dw, &mut ahead);
                     }
@@ -187,33 +250,75 @@ impl Kernel for Task<'_> {
 /// What the next block will read, asked for bit by bit while this one is computed.
 #[derive(Default)]
 pub(super) struct Ahead {
-    /// Cache lines left of `x` and of `dy`.
-    left: [Range<usize>; 2],
-    /// Of each, at every tile.
-    at_once: [usize; 2],
+    /// Columns of rows of `x` and of `dy`.
+    regions: [Region; 2],
+}
+
+/// Rows of cache lines.
+#[derive(Default)]
+struct Region {
+    /// Address of the next row's first line.
+    row: usize,
+    /// Bytes from row to row.
+    stride: usize,
+    /// Rows left.
+    rows: usize,
+    /// Lines of a row, and which of them is next.
+    lines: usize,
+    line: usize,
+    /// Lines at every request.
+    at_once: usize,
+}
+
+impl Region {
+    /// `columns` of the rows `range`, each `len` floats, over so many requests.
+    fn new(
+        start: *const f32,
+        len: usize,
+        range: &Range<usize>,
+        columns: &Range<usize>,
+        requests: usize,
+    ) -> Region {
+        let row = start.addr() + 4 * (range.start * len + columns.start);
+        let lines = (4 * columns.len()).div_ceil(LINE);
+        let at_once = (range.len() * lines).div_ceil(requests);
+        Region { row, stride: 4 * len, rows: range.len(), lines, line: 0, at_once }
+    }
 }
 
 impl Ahead {
-    /// The pixels `range` of both operands, over so many tiles.
-    fn new(gradient: &Gradient<'_>, range: Range<usize>, tiles: usize) -> Ahead {
+    /// The pixels `range` of both operands, of each some columns, over so many requests.
+    fn new(
+        gradient: &Gradient<'_>,
+        range: Range<usize>,
+        columns: (Range<usize>, Range<usize>),
+        requests: usize,
+    ) -> Ahead {
         let shape = &gradient.plan.shape;
-        let lines = |start: *const f32, channels: usize| {
-            let at = |pixel: usize| (start.addr() + 4 * pixel * channels) / LINE;
-            at(range.start)..at(range.end)
+        // What several taps read is in the cache already, but for the first of them.
+        let x = if gradient.plan.weights.gather.is_contiguous() {
+            Region::new(gradient.x.as_ptr(), shape.cin, &range, &columns.0, requests)
+        } else {
+            Region::default()
         };
-        let left = [lines(gradient.x.as_ptr(), shape.cin), lines(gradient.dy.as_ptr(), shape.cout)];
-        let at_once = left.each_ref().map(|lines| lines.len().div_ceil(tiles));
-        Ahead { left, at_once }
+        let dy = Region::new(gradient.dy.as_ptr(), shape.cout, &range, &columns.1, requests);
+        Ahead { regions: [x, dy] }
     }
 
     #[inline(always)]
     fn ask<S: Simd>(&mut self, s: S) {
-        for (left, &at_once) in self.left.iter_mut().zip(&self.at_once) {
-            let end = left.end.min(left.start + at_once);
-            for line in left.start..end {
-                s.prefetch_far(std::ptr::without_provenance(line * LINE));
+        for region in &mut self.regions {
+            for _ in 0..region.at_once {
+                if region.rows == 0 {
+                    break;
+                }
+                s.prefetch_far(std::ptr::without_provenance(region.row + region.line * LINE));
+                region.line += 1;
+                if region.line == region.lines {
+                    (region.line, region.row) = (0, region.row + region.stride);
+                    region.rows -= 1;
+                }
             }
-            left.start = end;
         }
     }
 }
@@ -264,40 +369,60 @@ pub(super) unsafe fn accumulate<S: Simd>(
     // SAFETY: passed on. Each tile shape's width is the panel's.
     unsafe {
         match (S::LANES, width) {
-            (16, 32) => inputs_12::<S, 2, 0>(s, rows, (offset, dy), dw, ahead),
-            (16, 24) => inputs_12::<S, 1, 1>(s, rows, (offset, dy), dw, ahead),
-            (16, 16) => inputs_12::<S, 1, 0>(s, rows, (offset, dy), dw, ahead),
-            (16, 8) => inputs_12::<S, 0, 1>(s, rows, (offset, dy), dw, ahead),
+            (16, 32) => inputs_12::<S, 2>(s, rows, (offset, dy), dw, ahead),
+            (16, 24) => inputs_8::<S::Half, 3>(s.half(), rows, (offset, dy), dw, ahead),
+            (16, 16) => inputs_12::<S, 1>(s, rows, (offset, dy), dw, ahead),
+            (16, 8) => inputs_12::<S::Half, 1>(s.half(), rows, (offset, dy), dw, ahead),
             (8, 16) => inputs_6::<S, 2>(s, rows, (offset, dy), dw, ahead),
-            (8, 8) => inputs_12::<S, 1, 0>(s, rows, (offset, dy), dw, ahead),
+            (8, 8) => inputs_12::<S, 1>(s, rows, (offset, dy), dw, ahead),
             (lanes, width) => unreachable!("no tile of width {width} for {lanes} lanes"),
         }
     }
 }
 
 #[inline(always)]
-unsafe fn inputs_12<S: Simd, const NV: usize, const NH: usize>(
+unsafe fn inputs_12<S: Simd, const NV: usize>(
     s: S,
     rows: &[*const f32],
     (offset, dy): (usize, *const f32),
     dw: &mut [f32],
     ahead: &mut Ahead,
 ) {
-    let width = NV * S::LANES + NH * <S::Half as Simd>::LANES;
-    let (mut ci, inputs) = (0, dw.len() / width);
+    let (mut ci, inputs) = (0, dw.len() / (NV * S::LANES));
     while ci < inputs {
         let left = inputs - ci;
-        ahead.ask(s);
         // Twelves, but eights where those leave no small rest: 16 = 8 + 8, 64 = 4·12 + 8 + 8.
         // SAFETY: passed on; each tile is no higher than what is left.
         unsafe {
             ci += match left {
-                8 | 9 | 16 => tile::<S, 8, NV, NH>(s, rows, offset, dy, dw, ci),
-                12.. => tile::<S, 12, NV, NH>(s, rows, offset, dy, dw, ci),
-                7 | 10 | 11 => tile::<S, 7, NV, NH>(s, rows, offset, dy, dw, ci),
-                4..=6 => tile::<S, 4, NV, NH>(s, rows, offset, dy, dw, ci),
-                2..=3 => tile::<S, 2, NV, NH>(s, rows, offset, dy, dw, ci),
-                _ => tile::<S, 1, NV, NH>(s, rows, offset, dy, dw, ci),
+                8 | 9 | 16 => tile::<S, 8, NV>(s, rows, offset, dy, dw, ci, ahead),
+                12.. => tile::<S, 12, NV>(s, rows, offset, dy, dw, ci, ahead),
+                7 | 10 | 11 => tile::<S, 7, NV>(s, rows, offset, dy, dw, ci, ahead),
+                4..=6 => tile::<S, 4, NV>(s, rows, offset, dy, dw, ci, ahead),
+                2..=3 => tile::<S, 2, NV>(s, rows, offset, dy, dw, ci, ahead),
+                _ => tile::<S, 1, NV>(s, rows, offset, dy, dw, ci, ahead),
+            }
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn inputs_8<S: Simd, const NV: usize>(
+    s: S,
+    rows: &[*const f32],
+    (offset, dy): (usize, *const f32),
+    dw: &mut [f32],
+    ahead: &mut Ahead,
+) {
+    let (mut ci, inputs) = (0, dw.len() / (NV * S::LANES));
+    while ci < inputs {
+        // SAFETY: passed on; each tile is no higher than what is left.
+        unsafe {
+            ci += match inputs - ci {
+                8.. => tile::<S, 8, NV>(s, rows, offset, dy, dw, ci, ahead),
+                4.. => tile::<S, 4, NV>(s, rows, offset, dy, dw, ci, ahead),
+                2.. => tile::<S, 2, NV>(s, rows, offset, dy, dw, ci, ahead),
+                _ => tile::<S, 1, NV>(s, rows, offset, dy, dw, ci, ahead),
             }
         }
     }
@@ -313,14 +438,13 @@ unsafe fn inputs_6<S: Simd, const NV: usize>(
 ) {
     let (mut ci, inputs) = (0, dw.len() / (NV * S::LANES));
     while ci < inputs {
-        ahead.ask(s);
         // SAFETY: passed on; each tile is no higher than what is left.
         unsafe {
             ci += match inputs - ci {
-                4 | 8 => tile::<S, 4, NV, 0>(s, rows, offset, dy, dw, ci),
-                6.. => tile::<S, 6, NV, 0>(s, rows, offset, dy, dw, ci),
-                2.. => tile::<S, 2, NV, 0>(s, rows, offset, dy, dw, ci),
-                _ => tile::<S, 1, NV, 0>(s, rows, offset, dy, dw, ci),
+                4 | 8 => tile::<S, 4, NV>(s, rows, offset, dy, dw, ci, ahead),
+                6.. => tile::<S, 6, NV>(s, rows, offset, dy, dw, ci, ahead),
+                2.. => tile::<S, 2, NV>(s, rows, offset, dy, dw, ci, ahead),
+                _ => tile::<S, 1, NV>(s, rows, offset, dy, dw, ci, ahead),
             }
         }
     }
@@ -328,50 +452,42 @@ unsafe fn inputs_6<S: Simd, const NV: usize>(
 
 /// `M` inputs from `ci` on; returns `M`.
 #[inline(always)]
-unsafe fn tile<S: Simd, const M: usize, const NV: usize, const NH: usize>(
+unsafe fn tile<S: Simd, const M: usize, const NV: usize>(
     s: S,
     rows: &[*const f32],
     offset: usize,
     dy: *const f32,
     dw: &mut [f32],
     ci: usize,
+    ahead: &mut Ahead,
 ) -> usize {
-    let h = s.half();
-    let (lanes, half) = (S::LANES, <S::Half as Simd>::LANES);
-    let width = NV * lanes + NH * half;
+    let width = NV * S::LANES;
     let dw = dw[ci * width..(ci + M) * width].as_mut_ptr();
     let at = offset + ci;
     // SAFETY: `dw` has M rows of the width, just sliced; each pointer is valid for `at + M` floats
     // and `dy` for a row of the width for each pointer, as the caller promises.
     unsafe {
-        let mut full: [[S::F32; NV]; M] = std::array::from_fn(|m| {
-            std::array::from_fn(|j| s.load_ptr(dw.add(m * width + j * lanes)))
-        });
-        let mut rest: [[<S::Half as Simd>::F32; NH]; M] = std::array::from_fn(|m| {
-            std::array::from_fn(|j| h.load_ptr(dw.add(m * width + NV * lanes + j * half)))
+        let mut sums: [[S::F32; NV]; M] = std::array::from_fn(|m| {
+            std::array::from_fn(|j| s.load_ptr(dw.add(m * width + j * S::LANES)))
         });
         let mut dy = dy;
-        for row in rows {
-            let x = row.add(at);
-            let wide: [S::F32; NV] = std::array::from_fn(|j| s.load_ptr(dy.add(j * lanes)));
-            let narrow: [<S::Half as Simd>::F32; NH] =
-                std::array::from_fn(|j| h.load_ptr(dy.add(NV * lanes + j * half)));
-            for m in 0..M {
-                for j in 0..NV {
-                    full[m][j] = s.mul_add(s.splat(*x.add(m)), wide[j], full[m][j]);
+        for rows in rows.chunks(ASK_EVERY) {
+            ahead.ask(s);
+            for row in rows {
+                let x = row.add(at);
+                let dy_row: [S::F32; NV] =
+                    std::array::from_fn(|j| s.load_ptr(dy.add(j * S::LANES)));
+                for m in 0..M {
+                    for j in 0..NV {
+                        sums[m][j] = s.mul_add(s.splat(*x.add(m)), dy_row[j], sums[m][j]);
+                    }
                 }
-                for j in 0..NH {
-                    rest[m][j] = h.mul_add(h.splat(*x.add(m)), narrow[j], rest[m][j]);
-                }
+                dy = dy.add(width);
             }
-            dy = dy.add(width);
         }
         for m in 0..M {
-            for (j, &sum) in full[m].iter().enumerate() {
-                s.store_ptr(sum, dw.add(m * width + j * lanes));
-            }
-            for (j, &sum) in rest[m].iter().enumerate() {
-                h.store_ptr(sum, dw.add(m * width + NV * lanes + j * half));
+            for (j, &sum) in sums[m].iter().enumerate() {
+                s.store_ptr(sum, dw.add(m * width + j * S::LANES));
             }
         }
     }

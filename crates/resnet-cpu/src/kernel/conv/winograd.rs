@@ -14,14 +14,16 @@
 //! outputs multiplies, transforms back and finishes, so that nothing larger than a block is written.
 //!
 //! Errors against f64, largest over largest (measured, 64 to 512 channels): direct 4e-7 to 2e-6,
-//! F(2x2) 4e-7 to 1.1e-6, F(4x4) 4e-6 to 9e-6. Training's forward pass and
-//! weight gradient take F(2x2) only; its input gradient and inference both.
+//! F(2x2) 4e-7 to 1.1e-6.
 
 use resnet_simd::{Isa, Kernel, Simd};
 
 use super::epilogue::{Column, Finish, Sums, finish};
 use super::gather::{MAX_PADDED_CHANNELS, TABLE_LEN, TILE_OVERHANG, Table, zeros};
 use super::tile::{PanelSums, Work, height_unit, run_tiles};
+use super::winograd_transform::{
+    Four, MAX_TRANSFORMED, Tiles, Transform, Two, output_square, transform_square,
+};
 use super::{ConvShape, PackedLayout};
 use crate::threads::{DisjointMut, ThreadPool};
 
@@ -29,37 +31,6 @@ use crate::threads::{DisjointMut, ThreadPool};
 const BLOCK_FLOATS: usize = 64 << 10;
 /// The widest panel.
 const MAX_WIDTH: usize = 32;
-/// Elements of the largest transformed tile.
-const MAX_TRANSFORMED: usize = 36;
-
-/// Which tiles.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tiles {
-    /// F(2x2,3x3).
-    Two,
-    /// F(4x4,3x3).
-    Four,
-}
-
-impl Tiles {
-    /// Outputs along a side.
-    fn outputs(self) -> usize {
-        match self {
-            Tiles::Two => 2,
-            Tiles::Four => 4,
-        }
-    }
-
-    /// Inputs along a side.
-    fn inputs(self) -> usize {
-        self.outputs() + 2
-    }
-
-    /// Products of a tile for each pair of channels.
-    pub(super) fn products(self) -> usize {
-        self.inputs() * self.inputs()
-    }
-}
 
 /// A product over Winograd tiles, planned: the forward convolution, or the input gradient.
 #[derive(Clone, Debug)]
@@ -227,18 +198,17 @@ impl WinogradPass {
         self.images * self.down * self.across
     }
 
-    /// `Bᵀ x B` of one tile for all channels: product `p` goes to
-    /// `inputs[p * stride + tile * row_stride]`.
-    #[inline(always)]
+    /// `Bᵀ x B` of one tile for all channels: product `p` goes to `to + p * stride`.
     ///
     /// # Safety
-    /// `source` is valid for the source's floats.
+    /// `source` is valid for the source's floats, each of the places for as many as channels.
+    #[inline(always)]
     pub(super) unsafe fn transform_input<T: Transform, S: Simd>(
         &self,
         s: S,
         source: *const f32,
-        (place, tile): (Place, usize),
-        (inputs, stride): (&mut [f32], usize),
+        place: Place,
+        (to, stride): (*mut f32, usize),
     ) {
         let [h, w, c] = self.source;
         let mut pixels = [zeros(); MAX_TRANSFORMED];
@@ -254,22 +224,20 @@ impl WinogradPass {
                 }
             }
         }
-        let row = tile * self.row_stride();
-        assert!(T::IN * T::IN * stride <= inputs.len() && row + c <= stride);
         let full = c / S::LANES * S::LANES;
         // SAFETY: each pointer is valid for `c` floats: a pixel of the source, or zeros, of which
-        // there are at least as many as channels (checked by `fits`); the stores stay inside
-        // `inputs`, as asserted above.
+        // there are at least as many as channels (checked by `fits`); the caller vouches for the
+        // places of the stores.
         unsafe {
             for channel in (0..full).step_by(S::LANES) {
                 let load = |at: usize| s.load_ptr(pixels[at].add(channel));
-                let to = inputs.as_mut_ptr().add(row + channel);
+                let to = to.add(channel);
                 transform_square::<T, S>(s, load, |p, v| s.store_ptr(v, to.add(p * stride)));
             }
             if full < c {
                 let rest = c - full;
                 let slice = |at: usize| std::slice::from_raw_parts(pixels[at].add(full), rest);
-                let to = inputs.as_mut_ptr().add(row + full);
+                let to = to.add(full);
                 transform_square::<T, S>(
                     s,
                     |at| s.load_partial(slice(at)),
@@ -290,98 +258,6 @@ pub(super) fn fits(shape: &ConvShape) -> bool {
     (shape.kh, shape.kw, shape.stride, shape.dilation, shape.groups) == (3, 3, 1, 1, 1)
         && shape.pad <= 2
         && shape.cin.max(shape.cout) <= MAX_PADDED_CHANNELS
-}
-
-/// The one-dimensional transforms, on vectors; arrays are as long as the larger tiles need.
-pub(super) trait Transform {
-    const OUT: usize;
-    const IN: usize;
-    /// `Bᵀ d`.
-    fn input<S: Simd>(s: S, d: &[S::F32; 6]) -> [S::F32; 6];
-    /// `G g`.
-    fn weight<S: Simd>(s: S, g: &[S::F32; 3]) -> [S::F32; 6];
-    /// `Aᵀ p`.
-    fn output<S: Simd>(s: S, p: &[S::F32; 6]) -> [S::F32; 4];
-}
-
-/// F(2,3), Lavin and Gray, equation 8: points 0, 1, −1.
-pub(super) struct Two;
-
-impl Transform for Two {
-    const OUT: usize = 2;
-    const IN: usize = 4;
-
-    #[inline(always)]
-    fn input<S: Simd>(s: S, d: &[S::F32; 6]) -> [S::F32; 6] {
-        let zero = s.splat(0.0);
-        [s.sub(d[0], d[2]), s.add(d[1], d[2]), s.sub(d[2], d[1]), s.sub(d[1], d[3]), zero, zero]
-    }
-
-    #[inline(always)]
-    fn weight<S: Simd>(s: S, g: &[S::F32; 3]) -> [S::F32; 6] {
-        let (half, zero) = (s.splat(0.5), s.splat(0.0));
-        let ends = s.add(g[0], g[2]);
-        let plus = s.mul(half, s.add(ends, g[1]));
-        let minus = s.mul(half, s.sub(ends, g[1]));
-        [g[0], plus, minus, g[2], zero, zero]
-    }
-
-    #[inline(always)]
-    fn output<S: Simd>(s: S, p: &[S::F32; 6]) -> [S::F32; 4] {
-        let zero = s.splat(0.0);
-        let first = s.add(s.add(p[0], p[1]), p[2]);
-        [first, s.sub(s.sub(p[1], p[2]), p[3]), zero, zero]
-    }
-}
-
-/// F(4,3), Lavin and Gray, section 5.2: points 0, 1, −1, 2, −2.
-struct Four;
-
-impl Transform for Four {
-    const OUT: usize = 4;
-    const IN: usize = 6;
-
-    #[inline(always)]
-    fn input<S: Simd>(s: S, d: &[S::F32; 6]) -> [S::F32; 6] {
-        let (two, four, minus_five) = (s.splat(2.0), s.splat(4.0), s.splat(-5.0));
-        let minus_four = s.splat(-4.0);
-        // 4 d0 − 5 d2 + d4 and 4 d1 − 5 d3 + d5.
-        let first = s.mul_add(four, d[0], s.mul_add(minus_five, d[2], d[4]));
-        let last = s.mul_add(four, d[1], s.mul_add(minus_five, d[3], d[5]));
-        let (even, odd) = (s.mul_add(minus_four, d[2], d[4]), s.mul_add(minus_four, d[1], d[3]));
-        let (even_2, odd_2) = (s.sub(d[4], d[2]), s.mul(two, s.sub(d[3], d[1])));
-        [
-            first,
-            s.add(even, odd),
-            s.sub(even, odd),
-            s.add(even_2, odd_2),
-            s.sub(even_2, odd_2),
-            last,
-        ]
-    }
-
-    #[inline(always)]
-    fn weight<S: Simd>(s: S, g: &[S::F32; 3]) -> [S::F32; 6] {
-        let (quarter, sixth) = (s.splat(0.25), s.splat(-1.0 / 6.0));
-        let (a, b, c) = (s.splat(1.0 / 24.0), s.splat(1.0 / 12.0), s.splat(1.0 / 6.0));
-        let ends = s.add(g[0], g[2]);
-        let (plus, minus) = (s.mul(sixth, s.add(ends, g[1])), s.mul(sixth, s.sub(ends, g[1])));
-        let (even, odd) = (s.mul_add(a, g[0], s.mul(c, g[2])), s.mul(b, g[1]));
-        [s.mul(quarter, g[0]), plus, minus, s.add(even, odd), s.sub(even, odd), g[2]]
-    }
-
-    #[inline(always)]
-    fn output<S: Simd>(s: S, p: &[S::F32; 6]) -> [S::F32; 4] {
-        let (two, four, eight) = (s.splat(2.0), s.splat(4.0), s.splat(8.0));
-        let (sum, difference) = (s.add(p[1], p[2]), s.sub(p[1], p[2]));
-        let (sum_2, difference_2) = (s.add(p[3], p[4]), s.sub(p[3], p[4]));
-        [
-            s.add(s.add(p[0], sum), sum_2),
-            s.mul_add(two, difference_2, difference),
-            s.mul_add(four, sum_2, sum),
-            s.add(s.mul_add(eight, difference_2, difference), p[5]),
-        ]
-    }
 }
 
 /// One panel of weights.
@@ -485,10 +361,13 @@ impl Block<'_> {
         let count = pass.block_tiles.min(pass.all_tiles() - first);
         for tile in 0..count {
             let (place, stride) = (pass.place(first + tile), pass.input_stride());
-            // SAFETY: the caller of `run` vouches for the source.
+            let row = tile * pass.row_stride();
+            assert!(row + pass.source[2] <= stride);
+            // SAFETY: the caller of `run` vouches for the source; `inputs` has `stride` floats for
+            // each product, of which the row is a part, as asserted.
             unsafe {
-                let source = self.shared.source;
-                pass.transform_input::<T, S>(s, source, (place, tile), (inputs, stride));
+                let to = inputs.as_mut_ptr().add(row);
+                pass.transform_input::<T, S>(s, self.shared.source, place, (to, stride));
             }
         }
         let mut table = Table::new();
@@ -657,56 +536,3 @@ impl Block<'_> {
 const TILES_A_FINISH: usize = 4;
 /// Output pixels of those.
 const MAX_TARGETS: usize = TILES_A_FINISH * 16;
-
-/// A two-dimensional transform of the input: columns, then rows.
-#[inline(always)]
-fn transform_square<T: Transform, S: Simd>(
-    s: S,
-    load: impl Fn(usize) -> S::F32,
-    store: impl Fn(usize, S::F32),
-) {
-    let zero = s.splat(0.0);
-    let mut rows = [[zero; 6]; 6];
-    for column in 0..T::IN {
-        let mut d = [zero; 6];
-        for (row, d) in d[..T::IN].iter_mut().enumerate() {
-            *d = load(row * T::IN + column);
-        }
-        for (row, &value) in rows.iter_mut().zip(&T::input(s, &d)) {
-            row[column] = value;
-        }
-    }
-    for (y, row) in rows[..T::IN].iter().enumerate() {
-        for (x, &value) in T::input(s, row)[..T::IN].iter().enumerate() {
-            store(y * T::IN + x, value);
-        }
-    }
-}
-
-/// The outputs of one tile for a vector of channels; product `p` is at `products[p * stride]`, the
-/// outputs inside the picture go to rows of `to.0`, `to.1` floats apart.
-#[inline(always)]
-fn output_square<T: Transform, S: Simd>(
-    s: S,
-    products: &[f32],
-    stride: usize,
-    (tall, wide): (usize, usize),
-    (to, width): (&mut [f32], usize),
-) {
-    let zero = s.splat(0.0);
-    let mut rows = [[zero; 6]; 4];
-    for column in 0..T::IN {
-        let mut p = [zero; 6];
-        for (row, p) in p[..T::IN].iter_mut().enumerate() {
-            *p = s.load(&products[(row * T::IN + column) * stride..]);
-        }
-        for (row, &value) in rows.iter_mut().zip(&T::output(s, &p)) {
-            row[column] = value;
-        }
-    }
-    for (y, row) in rows[..tall].iter().enumerate() {
-        for (x, &value) in T::output(s, row)[..wide].iter().enumerate() {
-            s.store(value, &mut to[(y * wide + x) * width..]);
-        }
-    }
-}

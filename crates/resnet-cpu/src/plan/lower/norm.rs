@@ -72,6 +72,7 @@ impl Lowering<'_> {
         let x = self.get(norm).inputs[0];
         let z = self.slot(x);
         let coefficients = self.coefficients(norm);
+        let added = residual;
         let residual = match residual {
             NodeResidual::None => Residual::None,
             NodeResidual::Plain(tensor) => Residual::Plain(self.slot(tensor)),
@@ -81,7 +82,11 @@ impl Lowering<'_> {
             },
         };
         let y = self.out_over(x, out);
-        self.push(Work::NormApply { z, coefficients, residual, relu, y });
+        let work = Work::NormApply { z, coefficients, residual, relu, y };
+        if y != z {
+            self.may_recompute(out, added, &work);
+        }
+        self.push(work);
     }
 
     pub(super) fn coefficients(&self, norm: NodeId) -> Slot {
