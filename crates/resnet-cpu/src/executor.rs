@@ -193,7 +193,7 @@ impl Executor for CpuExecutor {
         let (graph, folds) = fold(graph)?;
         let CpuOptions { isa, threads, recompute, .. } = self.options;
         let mut plan = lower::lower(&graph, isa, threads, purpose, false)?;
-        if recompute {
+        if recompute && trains(&graph) {
             // Where weights outweigh pictures, gaps in the arena can cost more than is dropped.
             let smaller = lower::lower(&graph, isa, threads, purpose, true)?;
             plan = if smaller.arena_bytes < plan.arena_bytes { smaller } else { plan };

@@ -101,25 +101,13 @@ impl StateStore {
             Layout::Plain => None,
             Layout::Packed(_) => Some(self.canonical(from)),
         };
-        let [from, to_tensor] =
-            self.tensors.get_disjoint_mut([from, to]).expect("a fold has two tensors");
-        let values = canonical.as_deref().unwrap_or(&from.values);
-        match &to_tensor.layout {
-            Layout::Packed(layout) => {
-                layout.pack_scaled(pool, values, scale, &mut to_tensor.values)
-            }
-            Layout::Plain => {
-                let per_channel = values.len() / scale.len();
-                for ((to, from), scale) in to_tensor
-                    .values
-                    .chunks_exact_mut(per_channel)
-                    .zip(values.chunks_exact(per_channel))
-                    .zip(scale)
-                {
-                    to.iter_mut().zip(from).for_each(|(y, x)| *y = (f64::from(*x) * scale) as f32);
-                }
-            }
-        }
+        let pair = self.tensors.get_disjoint_mut([from, to]);
+        let [weight, folded] = pair.expect("a fold has two tensors");
+        let Layout::Packed(layout) = &folded.layout else {
+            unreachable!("a convolution's weights are packed")
+        };
+        let values = canonical.as_deref().unwrap_or(&weight.values);
+        layout.pack_scaled(pool, values, scale, &mut folded.values);
         self.touch(to);
         Ok(())
     }

@@ -53,17 +53,17 @@ pub fn conv_weight_gradient(
     }
     let (chunks, len) = (plan.weights.chunks, dw.len());
     let parts = Parts::new(plan, pool.threads());
-    let (own, partials) =
-        scratch.split_at_mut(pool.threads() * plan.weight_thread_len(pool.threads()));
+    let own = plan.weight_thread_len(pool.threads());
+    let (owns, partials) = scratch.split_at_mut(pool.threads() * own);
     let partials = if chunks == 1 { &mut *dw } else { &mut partials[..chunks * len] };
     let gradient = Gradient {
         plan,
         parts,
-        threads: pool.threads(),
+        own,
         x,
         dy,
         partials: DisjointMut::new(partials),
-        scratch: DisjointMut::new(own),
+        scratch: DisjointMut::new(owns),
     };
     pool.run_with_thread(chunks * parts.count(), &|thread, task| {
         plan.isa.run(Task { gradient: &gradient, thread, task });
@@ -165,7 +165,8 @@ impl Kernel for Reduce<'_> {
 struct Gradient<'a> {
     plan: &'a ConvPlan,
     parts: Parts,
-    threads: usize,
+    /// Floats of each thread's own scratch.
+    own: usize,
     x: &'a [f32],
     dy: &'a [f32],
     /// `[chunk][packed]`.
@@ -189,7 +190,7 @@ impl Kernel for Task<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Gradient { plan, parts, .. } = *self.gradient;
+        let Gradient { plan, parts, own, .. } = *self.gradient;
         let (split, layout) = (&plan.weights, &plan.layout);
         let gather = &split.gather;
         let (chunk, rest) = (self.task / parts.count(), self.task % parts.count());
@@ -199,7 +200,6 @@ impl Kernel for Task<'_> {
         let taps = part(tap_part, parts.taps, gather.taps.len());
         let units = part(depth_part, parts.depth, gather.depth.div_ceil(DEPTH_STEP));
         let depth = units.start * DEPTH_STEP..(units.end * DEPTH_STEP).min(gather.depth);
-        let own = self.gradient.scratch.len() / self.gradient.threads;
         // SAFETY: no two tasks run at once on the same thread.
         let scratch =
             unsafe { self.gradient.scratch.slice(self.thread * own..(self.thread + 1) * own) };
@@ -370,7 +370,7 @@ pub(super) unsafe fn accumulate<S: Simd>(
     unsafe {
         match (S::LANES, width) {
             (16, 32) => inputs_12::<S, 2>(s, rows, (offset, dy), dw, ahead),
-            (16, 24) => inputs_8::<S::Half, 3>(s.half(), rows, (offset, dy), dw, ahead),
+            (16, 24) => inputs_6::<S::Half, 3>(s.half(), rows, (offset, dy), dw, ahead),
             (16, 16) => inputs_12::<S, 1>(s, rows, (offset, dy), dw, ahead),
             (16, 8) => inputs_12::<S::Half, 1>(s.half(), rows, (offset, dy), dw, ahead),
             (8, 16) => inputs_6::<S, 2>(s, rows, (offset, dy), dw, ahead),
@@ -400,28 +400,6 @@ unsafe fn inputs_12<S: Simd, const NV: usize>(
                 7 | 10 | 11 => tile::<S, 7, NV>(s, rows, offset, dy, dw, ci, ahead),
                 4..=6 => tile::<S, 4, NV>(s, rows, offset, dy, dw, ci, ahead),
                 2..=3 => tile::<S, 2, NV>(s, rows, offset, dy, dw, ci, ahead),
-                _ => tile::<S, 1, NV>(s, rows, offset, dy, dw, ci, ahead),
-            }
-        }
-    }
-}
-
-#[inline(always)]
-unsafe fn inputs_8<S: Simd, const NV: usize>(
-    s: S,
-    rows: &[*const f32],
-    (offset, dy): (usize, *const f32),
-    dw: &mut [f32],
-    ahead: &mut Ahead,
-) {
-    let (mut ci, inputs) = (0, dw.len() / (NV * S::LANES));
-    while ci < inputs {
-        // SAFETY: passed on; each tile is no higher than what is left.
-        unsafe {
-            ci += match inputs - ci {
-                8.. => tile::<S, 8, NV>(s, rows, offset, dy, dw, ci, ahead),
-                4.. => tile::<S, 4, NV>(s, rows, offset, dy, dw, ci, ahead),
-                2.. => tile::<S, 2, NV>(s, rows, offset, dy, dw, ci, ahead),
                 _ => tile::<S, 1, NV>(s, rows, offset, dy, dw, ci, ahead),
             }
         }
