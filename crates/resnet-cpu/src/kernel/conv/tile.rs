@@ -225,8 +225,8 @@ unsafe fn multiply<S: Simd, const M: usize, const NV: usize>(
     }
     // SAFETY: the caller's buffer holds M * width floats.
     unsafe {
-        for m in 0..M {
-            for (j, &sum) in sums[m].iter().enumerate() {
+        for (m, sums) in sums.iter().enumerate() {
+            for (j, &sum) in sums.iter().enumerate() {
                 s.store_ptr(sum, buffer.add(m * width + j * S::LANES));
             }
         }

@@ -455,16 +455,17 @@ unsafe fn tile<S: Simd, const M: usize, const NV: usize>(
                 let x = row.add(at);
                 let dy_row: [S::F32; NV] =
                     std::array::from_fn(|j| s.load_ptr(dy.add(j * S::LANES)));
-                for m in 0..M {
-                    for j in 0..NV {
-                        sums[m][j] = s.mul_add(s.splat(*x.add(m)), dy_row[j], sums[m][j]);
+                for (m, sums) in sums.iter_mut().enumerate() {
+                    let x = s.splat(*x.add(m));
+                    for (sum, &dy) in sums.iter_mut().zip(&dy_row) {
+                        *sum = s.mul_add(x, dy, *sum);
                     }
                 }
                 dy = dy.add(width);
             }
         }
-        for m in 0..M {
-            for (j, &sum) in sums[m].iter().enumerate() {
+        for (m, sums) in sums.iter().enumerate() {
+            for (j, &sum) in sums.iter().enumerate() {
                 s.store_ptr(sum, dw.add(m * width + j * S::LANES));
             }
         }
