@@ -28,7 +28,7 @@ enum Data {
     Needed,
 }
 
-const SCRIPTS: [Script; 9] = [
+const SCRIPTS: [Script; 10] = [
     script("ops", "fixtures", Data::Unused),
     script("training", "fixtures", Data::Unused),
     script("networks", "fixtures", Data::Unused),
@@ -37,6 +37,7 @@ const SCRIPTS: [Script; 9] = [
     script("pickles", "crates/resnet-io/tests/fixtures/weights", Data::Unused),
     script("names", "crates/resnet-io/tests/fixtures/weights/names.tsv", Data::Unused),
     script("pillow", "crates/resnet-io/tests/fixtures/resize.tsv", Data::Unused),
+    script("mix", "crates/resnet-io/tests/fixtures/mix.tsv", Data::Unused),
     script("pictures", "crates/resnet-io/tests/fixtures/pictures", Data::Unused),
 ];
 

@@ -10,6 +10,7 @@ pub mod augment;
 pub mod decode;
 mod error;
 pub mod loader;
+pub mod mix;
 mod picture;
 pub mod resize;
 pub mod source;

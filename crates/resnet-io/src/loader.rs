@@ -16,6 +16,7 @@ pub use self::order::{epoch_order, steps_per_epoch};
 pub use self::queue::Batches;
 use crate::augment::Step;
 use crate::error::DataError;
+use crate::mix::Mix;
 use crate::source::Source;
 
 /// What passes over a source for.
@@ -40,7 +41,9 @@ pub struct LoaderSpec {
     pub height: usize,
     /// From a decoded picture to what the network sees.
     pub steps: Vec<Step>,
-    /// The seed of order, augmentation and replacement.
+    /// How the pictures of a training batch are mixed, if they are.
+    pub mix: Option<Mix>,
+    /// The seed of order, augmentation, mixing and replacement.
     pub seed: u64,
     /// Threads that make batches, at least one.
     pub workers: usize,
@@ -53,8 +56,10 @@ pub struct Batch {
     pub step: usize,
     /// u8 NHWC.
     pub pixels: Vec<u8>,
-    /// The class of each picture.
+    /// The class of each picture; of a mixed one, the class that weighs more.
     pub labels: Vec<u32>,
+    /// Where pictures are mixed: the share of each class in each of them, `[images, classes]`; else empty.
+    pub targets: Vec<f32>,
     /// Where in the source each picture is.
     pub samples: Vec<u32>,
     /// What could not be read or decoded.

@@ -10,6 +10,7 @@ use resnet_io::DataError;
 use resnet_io::augment::Step;
 use resnet_io::decode::decode;
 use resnet_io::loader::{self, Loader, LoaderSpec};
+use resnet_io::mix::Mix;
 use resnet_io::source::{self, DataSet, Encoded, OpenOptions, Source};
 use resnet_io::weights::{self, Head, ModelMeta};
 use serde::Serialize;
@@ -86,18 +87,11 @@ pub fn prepare(mut recipe: Recipe, batch_size: BatchSize) -> Result<Setup, Train
     }
     notices.extend(scaled_rate(&recipe));
     let (states, weights_from) = first_weights(&recipe, &spec)?;
-    let loader = |source, mode, batch_size, steps| {
-        let [height, width] = preprocess.crop;
-        let (seed, workers) = (recipe.train.seed, recipe.data.workers);
-        Loader::new(source, LoaderSpec { mode, batch_size, width, height, steps, seed, workers })
-    };
-    let steps = recipe.augment.steps.clone();
-    let train = loader(train, loader::Mode::Train, recipe.train.batch_size, steps)?;
+    let train = Loader::new(train, training_batches(&recipe, &preprocess))?;
     let val = match val {
         Some(val) => {
-            let own = recipe.eval.batch_size;
-            let batch_size = if own == 0 { recipe.train.batch_size } else { own }.min(val.len());
-            Some(loader(val, loader::Mode::Eval, batch_size, preprocess.steps())?)
+            let batches = validation_batches(&recipe, &preprocess, val.len());
+            Some(Loader::new(val, batches)?)
         }
         None => None,
     };
@@ -116,6 +110,32 @@ pub fn prepare(mut recipe: Recipe, batch_size: BatchSize) -> Result<Setup, Train
         is_fresh,
         notices,
     })
+}
+
+fn training_batches(recipe: &Recipe, preprocess: &Preprocess) -> LoaderSpec {
+    let [height, width] = preprocess.crop;
+    LoaderSpec {
+        mode: loader::Mode::Train,
+        batch_size: recipe.train.batch_size,
+        width,
+        height,
+        steps: recipe.augment.steps.clone(),
+        mix: mix(recipe),
+        seed: recipe.train.seed,
+        workers: recipe.data.workers,
+    }
+}
+
+fn validation_batches(recipe: &Recipe, preprocess: &Preprocess, images: usize) -> LoaderSpec {
+    let own = recipe.eval.batch_size;
+    let batch_size = if own == 0 { recipe.train.batch_size } else { own }.min(images);
+    let (mode, steps) = (loader::Mode::Eval, preprocess.steps());
+    LoaderSpec { mode, batch_size, steps, mix: None, ..training_batches(recipe, preprocess) }
+}
+
+fn mix(recipe: &Recipe) -> Option<Mix> {
+    let augment = &recipe.augment;
+    Mix::of(augment.mixup, augment.cutmix, augment.mix_switch)
 }
 
 /// Makes a default batch size fit the set, and says so.
@@ -159,7 +179,10 @@ impl Setup {
             std: self.preprocess.std.clone(),
             label_smoothing: self.recipe.loss.label_smoothing,
             sgd,
-            targets: Targets::Classes,
+            targets: match mix(&self.recipe) {
+                Some(_) => Targets::Dense,
+                None => Targets::Classes,
+            },
             seed: self.recipe.train.seed,
         }
     }

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use resnet_core::executor::Executor;
+use resnet_core::step::Targets;
 use resnet_io::loader::{Batch, Batches};
 use resnet_io::weights::{ModelMeta, atomic};
 
@@ -239,7 +240,10 @@ impl<'a> Trainer<'a> {
                 .note(Event::Notice(format!("{}; another takes its place", broken.problem)))?;
         }
         let hyper = self.hyper();
-        let targets = BatchTargets::Classes(&batch.labels);
+        let targets = match self.engine.plan().targets {
+            Targets::Classes => BatchTargets::Classes(&batch.labels),
+            Targets::Dense => BatchTargets::Distributions(&batch.targets),
+        };
         let forward = self.engine.gradients(&batch.pixels, targets, self.progress.step)?;
         if !forward.loss.is_finite() {
             return Err(self.not_finite("loss".into(), self.progress.step + 1, hyper.lr));

@@ -108,6 +108,7 @@ impl Predictor {
             width,
             height,
             steps: self.steps(),
+            mix: None,
             seed: 0,
             workers: options.workers,
         };

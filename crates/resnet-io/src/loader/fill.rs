@@ -9,6 +9,7 @@ use super::{Batch, Broken, LoaderSpec, Mode};
 use crate::augment::{self, Picture};
 use crate::decode;
 use crate::error::DataError;
+use crate::mix::{self, Mix};
 use crate::source::{Encoded, Source};
 
 /// How many samples are drawn for one broken picture before giving up.
@@ -53,12 +54,26 @@ impl Filler {
     ) -> Result<(), DataError> {
         batch.pixels.clear();
         batch.labels.clear();
+        batch.targets.clear();
         batch.samples.clear();
         batch.broken.clear();
         for &sample in samples {
             self.add(batch, epoch, sample)?;
         }
+        if let Some(mix) = self.spec.mix {
+            self.mix(batch, mix, epoch);
+        }
         Ok(())
+    }
+
+    /// Mixes the pictures of a whole batch, by a draw of (seed, epoch, step).
+    fn mix(&self, batch: &mut Batch, mix: Mix, epoch: u32) {
+        let size = (self.spec.width, self.spec.height);
+        let mut stream = Stream::new(self.spec.seed, Purpose::Mix, epoch, batch.step as u64);
+        let mixing = mix::draw(mix, size, &mut stream);
+        mix::mix_pixels(&mut batch.pixels, batch.labels.len(), size.0, mixing);
+        batch.targets = mix::targets(&batch.labels, self.class_sizes.len(), mixing.share(size));
+        mix::heavier_labels(&mut batch.labels, mixing.share(size));
     }
 
     fn add(&self, batch: &mut Batch, epoch: u32, sample: u32) -> Result<(), DataError> {

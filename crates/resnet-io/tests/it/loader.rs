@@ -21,7 +21,7 @@ fn spec(mode: Mode, workers: usize) -> LoaderSpec {
         Mode::Train => vec![Step::PadCrop { padding: 2 }, Step::Flip { p: 0.5 }],
         Mode::Eval => Vec::new(),
     };
-    LoaderSpec { mode, batch_size: 8, width: SIDE, height: SIDE, steps, seed: 4, workers }
+    LoaderSpec { mode, batch_size: 8, width: SIDE, height: SIDE, steps, mix: None, seed: 4, workers }
 }
 
 /// All batches of an epoch from a step on.

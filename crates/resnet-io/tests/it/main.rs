@@ -6,6 +6,7 @@ mod cifar;
 mod decode;
 mod generated;
 mod loader;
+mod mix;
 mod real_data;
 mod resize;
 mod sources;

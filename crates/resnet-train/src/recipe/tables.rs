@@ -122,6 +122,15 @@ table! {
         /// Where none of them brings pictures of other sizes to the network's, one that does is put
         /// first, and told.
         steps: Vec<Step> = Vec::new();
+        /// Mixup: each picture is blended with the one before it in its batch; the share is drawn from
+        /// Beta(mixup, mixup) for the whole batch (torchvision's MixUp). 0 does not.
+        mixup: f64 = 0.0;
+        /// CutMix: a rectangle of each picture is the one's before it; its share is drawn from
+        /// Beta(cutmix, cutmix) for the whole batch (torchvision's CutMix). 0 does not.
+        cutmix: f64 = 0.0;
+        /// Where both are on: the share of batches that take CutMix. Training's top-1 counts mixed
+        /// pictures by the class that weighs more.
+        mix_switch: f64 = 0.5;
     }
 }
 

@@ -17,6 +17,7 @@ impl Recipe {
             return Err(RecipeError::Version { found: self.version, newest: VERSION });
         }
         self.validate_data()?;
+        self.validate_augment()?;
         self.validate_optimizer()?;
         self.validate_schedule()?;
         self.validate_lengths()
@@ -42,6 +43,14 @@ impl Recipe {
             check(key, size as f64, (1..=16_384).contains(&size), "1 to 16384")?;
         }
         Ok(())
+    }
+
+    fn validate_augment(&self) -> Result<(), RecipeError> {
+        let augment = &self.augment;
+        not_negative("augment.mixup", augment.mixup)?;
+        not_negative("augment.cutmix", augment.cutmix)?;
+        let switch = augment.mix_switch;
+        check("augment.mix_switch", switch, (0.0..=1.0).contains(&switch), "0 to 1")
     }
 
     fn validate_optimizer(&self) -> Result<(), RecipeError> {

@@ -110,6 +110,18 @@ hint: docs/recipes.md lists every key with its type and meaning
 loss.label_smoothing is NaN, expected from 0 to below 1
 hint: docs/recipes.md lists every key with its type and meaning
 "#);
+    insta::assert_snapshot!(error("[augment]\nmixup = -0.2\n", &[]), @r#"
+augment.mixup is -0.2, expected 0 or more
+hint: docs/recipes.md lists every key with its type and meaning
+"#);
+    insta::assert_snapshot!(error("", &["augment.cutmix=inf"]), @r#"
+augment.cutmix is inf, expected 0 or more
+hint: docs/recipes.md lists every key with its type and meaning
+"#);
+    insta::assert_snapshot!(error("", &["augment.mix_switch=1.5"]), @r#"
+augment.mix_switch is 1.5, expected 0 to 1
+hint: docs/recipes.md lists every key with its type and meaning
+"#);
     insta::assert_snapshot!(error("version = 2\n", &[]), @r#"
 recipe version 2, expected at most 1
 hint: a newer version of this program wrote it

@@ -59,9 +59,9 @@ fn outcome(run: &Path) -> Outcome {
 }
 
 /// The run that nothing interrupts.
-fn uninterrupted() -> Outcome {
+fn uninterrupted(changes: &[&str]) -> Outcome {
     let folder = tempfile::tempdir().unwrap();
-    let end = tiny::run(folder.path(), &tiny::recipe(&[]), tiny::executor(), Watch::default());
+    let end = tiny::run(folder.path(), &tiny::recipe(changes), tiny::executor(), Watch::default());
     assert_eq!(end.unwrap().ending, Ending::Finished);
     let outcome = outcome(folder.path());
     let steps = outcome.metrics.iter().filter(|line| line["event"] == "step");
@@ -172,7 +172,7 @@ fn finish_and_compare(run: &Path, what: &str, expected: &Outcome) {
 
 #[test]
 fn a_run_killed_at_chosen_moments_is_resumed_to_the_bit() {
-    let expected = uninterrupted();
+    let expected = uninterrupted(&[]);
     let moments = [
         "MidStep 1",
         "MidStep 4",
@@ -203,7 +203,7 @@ fn a_run_killed_at_chosen_moments_is_resumed_to_the_bit() {
 
 #[test]
 fn a_run_killed_again_and_again_wherever_it_is_comes_to_the_same_end() {
-    let expected = uninterrupted();
+    let expected = uninterrupted(&[]);
     let folder = tempfile::tempdir().unwrap();
     // Each process is killed from outside, some time after it has reported so many events; the last
     // ones may have finished before.
@@ -220,7 +220,7 @@ fn a_run_killed_again_and_again_wherever_it_is_comes_to_the_same_end() {
 
 #[test]
 fn a_run_that_is_asked_to_stop_saves_and_goes_on_to_the_bit() {
-    let expected = uninterrupted();
+    let expected = uninterrupted(&[]);
     let folder = tempfile::tempdir().unwrap();
     for (during_evaluation, after) in [(false, 1), (true, 1), (false, 4), (true, 2)] {
         let (stop, mut counted) = (AtomicBool::new(false), 0);
@@ -240,9 +240,35 @@ fn a_run_that_is_asked_to_stop_saves_and_goes_on_to_the_bit() {
     finish_and_compare(folder.path(), "asked to stop", &expected);
 }
 
+/// Stops a run after so many steps of this process.
+fn stop_after(run: &Path, changes: &[&str], steps: u32) {
+    let (stop, mut counted) = (AtomicBool::new(false), 0);
+    let mut on_event = |event: &Event| {
+        counted += u32::from(matches!(event, Event::Step(_)));
+        if counted == steps {
+            stop.store(true, Ordering::Relaxed);
+        }
+    };
+    let watch = Watch { on_event: Some(&mut on_event), stop: Some(&stop), on_moment: None };
+    let end = tiny::run(run, &tiny::recipe(changes), tiny::executor(), watch);
+    assert_eq!(end.unwrap().ending, Ending::Interrupted);
+}
+
+#[test]
+fn a_run_on_mixed_pictures_that_stops_within_an_epoch_goes_on_to_the_bit() {
+    let mixed = ["augment.mixup=0.4", "augment.cutmix=1.0", "loss.label_smoothing=0.1"];
+    let expected = uninterrupted(&mixed);
+    assert_ne!(expected.metrics, uninterrupted(&[]).metrics);
+    let folder = tempfile::tempdir().unwrap();
+    // Epochs have three steps: within the first, and within the third.
+    stop_after(folder.path(), &mixed, 2);
+    stop_after(folder.path(), &mixed, 5);
+    finish_and_compare(folder.path(), "mixed", &expected);
+}
+
 #[test]
 fn limits_stop_a_run_that_then_goes_on_to_the_bit() {
-    let expected = uninterrupted();
+    let expected = uninterrupted(&[]);
     let folder = tempfile::tempdir().unwrap();
     let limited = tiny::recipe(&["train.max_steps=5"]);
     let end = tiny::run(folder.path(), &limited, tiny::executor(), Watch::default()).unwrap();

@@ -65,8 +65,21 @@ fn a_tiny_set_is_learnt_and_the_run_tells_it() {
 }
 
 #[test]
+fn a_tiny_set_is_learnt_from_mixed_pictures() {
+    for mixed in ["augment.mixup=0.2", "augment.cutmix=1.0"] {
+        let folder = tempfile::tempdir().unwrap();
+        let set = "data.source=generated:classes=2,images=200,size=16";
+        let changes =
+            [set, "augment.steps=", "optimizer.lr=0.1", "train.epochs=12", mixed];
+        let recipe = tiny::recipe(&changes);
+        let end = tiny::run(folder.path(), &recipe, tiny::executor(), Watch::default()).unwrap();
+        assert!(0.7 < end.best_top1.unwrap(), "{mixed}: {end:?}");
+    }
+}
+
+#[test]
 fn the_engine_and_the_reference_tell_the_same_story() {
-    let losses = |executor: Box<dyn Executor>| {
+    let losses = |executor: Box<dyn Executor>, changes: &[&str]| {
         let folder = tempfile::tempdir().unwrap();
         let mut losses = Vec::new();
         let mut on_event = |event: &Event| {
@@ -75,18 +88,22 @@ fn the_engine_and_the_reference_tell_the_same_story() {
             }
         };
         let watch = Watch { on_event: Some(&mut on_event), ..Watch::default() };
-        let recipe = tiny::recipe(&["train.epochs=2", "optimizer.lr=0.01"]);
+        let base = ["train.epochs=2", "optimizer.lr=0.01"];
+        let recipe = tiny::recipe(&[&base, changes].concat());
         tiny::run(folder.path(), &recipe, executor, watch).unwrap();
         losses
     };
-    let (engine, reference) =
-        (losses(tiny::executor()), losses(Box::new(ReferenceExecutor::<f64>::new())));
-    // Six steps at a low rate: roundings of f32 have not grown yet.
-    const RELATIVE: f64 = 1e-3;
-    for (engine, reference) in engine.iter().zip(&reference) {
-        assert!((engine - reference).abs() < RELATIVE * reference, "{engine} {reference}");
+    let mixed = ["augment.mixup=0.4", "augment.cutmix=1.0", "loss.label_smoothing=0.1"];
+    for changes in [&[][..], &mixed] {
+        let engine = losses(tiny::executor(), changes);
+        let reference = losses(Box::new(ReferenceExecutor::<f64>::new()), changes);
+        // Six steps at a low rate: roundings of f32 have not grown yet.
+        const RELATIVE: f64 = 1e-3;
+        for (engine, reference) in engine.iter().zip(&reference) {
+            assert!((engine - reference).abs() < RELATIVE * reference, "{engine} {reference}");
+        }
+        assert_eq!(engine.len(), 6);
     }
-    assert_eq!(engine.len(), 6);
 }
 
 #[test]
