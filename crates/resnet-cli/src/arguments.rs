@@ -151,7 +151,7 @@ pub(crate) struct Model {
     /// Weights: a model file of ours, safetensors, .pth or .th
     #[arg(long, value_name = "FILE")]
     pub(crate) weights: Option<PathBuf>,
-    /// Mean of each channel, of pixels in 0..1
+    /// Mean of each channel, of pixels in 0..1; one number for greyscale
     #[arg(long, value_name = "R,G,B", value_delimiter = ',')]
     pub(crate) mean: Option<Vec<f64>>,
     /// Standard deviation of each channel
@@ -178,22 +178,12 @@ impl Model {
                 hint,
             ));
         };
-        let channels = |name: &str, values: &Option<Vec<f64>>| match values {
-            None => Ok(None),
-            Some(values) => <[f64; 3]>::try_from(values.as_slice()).map(Some).map_err(|_| {
-                let found = values.len();
-                Failure::usage(
-                    format!("{name} has {found} numbers, expected 3"),
-                    "as in 0.5,0.5,0.5",
-                )
-            }),
-        };
         Ok(ModelRequest {
             weights,
             model: self.model.clone(),
             classes_file: self.classes_file.clone(),
-            mean: channels("--mean", &self.mean)?,
-            std: channels("--std", &self.std)?,
+            mean: self.mean.clone(),
+            std: self.std.clone(),
             resize: self.resize,
             crop: self.crop,
         })

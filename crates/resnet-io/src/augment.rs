@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use resnet_core::rng::{Purpose, Stream};
 use serde::{Deserialize, Serialize};
 
-use crate::picture::{Image, ImageRef};
+use crate::picture::{Colour, Image, ImageRef};
 use crate::resize::{resize, shorter_side};
 
 /// One step of a recipe's `[augment]`, or of evaluation.
@@ -102,6 +102,34 @@ pub fn apply<'a>(picture: ImageRef<'a>, steps: &[Step], stream: &mut Stream) -> 
         }
     }
     picture
+}
+
+/// Takes a picture through `steps` to what a network sees: appends u8 `[height, width, channels]` to `pixels` and
+/// returns width and height.
+///
+/// Greyscale pictures lose their colours first and then go through the steps as three equal channels, which
+/// every step leaves equal.
+pub fn prepare(
+    picture: ImageRef<'_>,
+    colour: Colour,
+    steps: &[Step],
+    stream: &mut Stream,
+    pixels: &mut Vec<u8>,
+) -> (usize, usize) {
+    let grey;
+    let picture = match colour {
+        Colour::Rgb => picture,
+        Colour::Grey => {
+            grey = picture.to_grey();
+            grey.view()
+        }
+    };
+    let found = apply(picture, steps, stream);
+    match colour {
+        Colour::Rgb => pixels.extend_from_slice(&found.pixels),
+        Colour::Grey => pixels.extend(found.pixels.as_chunks::<3>().0.iter().map(|rgb| rgb[0])),
+    }
+    (found.width, found.height)
 }
 
 /// A picture on its way through the steps: borrowed until the first step that changes it.

@@ -17,4 +17,4 @@ pub mod source;
 pub mod weights;
 
 pub use crate::error::{DataError, system_hint};
-pub use crate::picture::{Image, ImageRef};
+pub use crate::picture::{Colour, Image, ImageRef, luma};

@@ -17,6 +17,7 @@ pub use self::queue::Batches;
 use crate::augment::Step;
 use crate::error::DataError;
 use crate::mix::Mix;
+use crate::picture::Colour;
 use crate::source::Source;
 
 /// What passes over a source for.
@@ -39,6 +40,8 @@ pub struct LoaderSpec {
     pub width: usize,
     /// Rows of what the steps deliver.
     pub height: usize,
+    /// What the network sees of colours.
+    pub colour: Colour,
     /// From a decoded picture to what the network sees.
     pub steps: Vec<Step>,
     /// How the pictures of a training batch are mixed, if they are.
@@ -49,7 +52,7 @@ pub struct LoaderSpec {
     pub workers: usize,
 }
 
-/// A batch: `[images, height, width, 3]` bytes and a class for each.
+/// A batch: `[images, height, width, channels]` bytes and a class for each.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Batch {
     /// Step within the epoch, from 0.
@@ -86,7 +89,7 @@ impl Batch {
         self.labels.is_empty()
     }
 
-    /// The pixels of one picture, `[height, width, 3]`.
+    /// The pixels of one picture, `[height, width, channels]`.
     pub fn picture(&self, position: usize) -> &[u8] {
         let bytes = self.pixels.len() / self.len();
         &self.pixels[position * bytes..(position + 1) * bytes]

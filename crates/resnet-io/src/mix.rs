@@ -88,26 +88,34 @@ fn cut((width, height): (usize, usize), kept: f64, center: (usize, usize)) -> Mi
     Mixing::CutMix { x: side(center.0, width), y: side(center.1, height) }
 }
 
-/// Mixes each of `images` pictures, u8 NHWC in rows of `width` pixels, with the one before it.
+/// Mixes each of `images` pictures, u8 NHWC of so many columns and rows, with the one before it.
 ///
 /// # Panics
 /// When the bytes are not those of so many pictures, or a rectangle leaves them.
-pub fn mix_pixels(pixels: &mut [u8], images: usize, width: usize, mixing: Mixing) {
+pub fn mix_pixels(
+    pixels: &mut [u8],
+    images: usize,
+    (width, height): (usize, usize),
+    mixing: Mixing,
+) {
     if images == 0 {
         return;
     }
     let bytes = pixels.len() / images;
     assert_eq!(bytes * images, pixels.len(), "all pictures have one size");
+    let row = bytes / height;
+    assert_eq!(row * height, bytes, "a picture has whole rows");
     // From the last on, so that the one before is still as it was; the first needs the last as it was.
     let last = pixels[pixels.len() - bytes..].to_vec();
     for image in (1..images).rev() {
         let (before, own) = pixels[(image - 1) * bytes..][..2 * bytes].split_at_mut(bytes);
-        mix_picture(own, before, width, mixing);
+        mix_picture(own, before, (row, row / width), mixing);
     }
-    mix_picture(&mut pixels[..bytes], &last, width, mixing);
+    mix_picture(&mut pixels[..bytes], &last, (row, row / width), mixing);
 }
 
-fn mix_picture(own: &mut [u8], other: &[u8], width: usize, mixing: Mixing) {
+/// Mixes one picture with another; a row and a pixel of them have so many bytes.
+fn mix_picture(own: &mut [u8], other: &[u8], (row, pixel): (usize, usize), mixing: Mixing) {
     match mixing {
         Mixing::MixUp { share } => {
             for (own, &other) in own.iter_mut().zip(other) {
@@ -116,8 +124,8 @@ fn mix_picture(own: &mut [u8], other: &[u8], width: usize, mixing: Mixing) {
             }
         }
         Mixing::CutMix { x, y } => {
-            for row in y.0..y.1 {
-                let piece = 3 * (row * width + x.0)..3 * (row * width + x.1);
+            for y in y.0..y.1 {
+                let piece = y * row + x.0 * pixel..y * row + x.1 * pixel;
                 own[piece.clone()].copy_from_slice(&other[piece]);
             }
         }
@@ -185,7 +193,7 @@ mod tests {
             let (width, height) = (7, 5);
             let mixing = draw(mix, (width, height), &mut Stream::new(3, Purpose::Mix, 1, step));
             let mut pixels = [[0; 3 * 35], [255; 3 * 35]].concat();
-            mix_pixels(&mut pixels, 2, width, mixing);
+            mix_pixels(&mut pixels, 2, (width, height), mixing);
             let kept = pixels[..3 * 35].iter().filter(|&&v| v == 0).count() as f64 / (3.0 * 35.0);
             assert!((kept - mixing.share((width, height))).abs() < 1e-12, "{mixing:?}");
         }

@@ -23,6 +23,42 @@ impl Image {
     }
 }
 
+/// What colours a network sees.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Colour {
+    /// Red, green, blue.
+    #[default]
+    Rgb,
+    /// Luma alone, as Pillow's `convert("L")` gives it.
+    Grey,
+}
+
+impl Colour {
+    /// The colours of a network that takes so many channels, if pictures can have so many.
+    pub fn of_channels(channels: usize) -> Option<Colour> {
+        match channels {
+            1 => Some(Colour::Grey),
+            3 => Some(Colour::Rgb),
+            _ => None,
+        }
+    }
+
+    /// The number of channels.
+    pub fn channels(self) -> usize {
+        match self {
+            Colour::Rgb => 3,
+            Colour::Grey => 1,
+        }
+    }
+}
+
+/// A pixel's luma: ITU-R 601-2 in 16 bits of fraction, rounded, as in Pillow's `Convert.c`. A grey pixel's is its
+/// own value.
+pub fn luma([r, g, b]: [u8; 3]) -> u8 {
+    let [r, g, b] = [r, g, b].map(u32::from);
+    ((r * 19_595 + g * 38_470 + b * 7_471 + 0x8000) >> 16) as u8
+}
+
 /// A borrowed picture, laid out as [`Image`] is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ImageRef<'a> {
@@ -38,6 +74,13 @@ impl<'a> ImageRef<'a> {
     /// A copy that owns its pixels.
     pub fn to_image(self) -> Image {
         Image { width: self.width, height: self.height, pixels: self.pixels.to_vec() }
+    }
+
+    /// The same picture without colour: each pixel's luma, three times.
+    pub fn to_grey(self) -> Image {
+        let (pixels, _) = self.pixels.as_chunks::<3>();
+        let pixels = pixels.iter().flat_map(|&rgb| [luma(rgb); 3]).collect();
+        Image { width: self.width, height: self.height, pixels }
     }
 
     /// The bytes of row `y` from column `x` on, `columns` pixels of it.

@@ -17,8 +17,10 @@ use crate::schedule::Hyper;
 /// What is trained, how, and in batches of how many.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
-    /// The network.
+    /// The network; its input is what evaluation sees.
     pub spec: NetworkSpec,
+    /// Rows and columns of training pictures.
+    pub train_size: [usize; 2],
     /// Mean of each input channel.
     pub mean: Vec<f64>,
     /// Standard deviation of each input channel.
@@ -181,7 +183,7 @@ impl Engine {
         targets: BatchTargets<'_>,
         step: u64,
     ) -> Result<Forward, TrainError> {
-        let batch = self.batch_of(pixels);
+        let batch = self.batch_of(pixels, Mode::Training);
         let compiled = self.compiled(Mode::Training, batch)?;
         let seed = [self.plan.seed as u32, (self.plan.seed >> 32) as u32];
         // The counter of the streams has 32 bits; so many steps are never made.
@@ -224,15 +226,15 @@ impl Engine {
     /// # Errors
     /// When the executor refuses the batch.
     pub fn logits(&mut self, pixels: &[u8]) -> Result<Vec<f32>, TrainError> {
-        let batch = self.batch_of(pixels);
+        let batch = self.batch_of(pixels, Mode::Evaluation);
         let compiled = self.compiled(Mode::Evaluation, batch)?;
         self.executor.run(compiled.step, &[Input::U8(pixels)])?;
         Ok(self.executor.output(compiled.step, "logits")?)
     }
 
-    fn batch_of(&self, pixels: &[u8]) -> usize {
-        let input = &self.plan.spec.input;
-        pixels.len() / (input.height * input.width * input.channels)
+    fn batch_of(&self, pixels: &[u8], mode: Mode) -> usize {
+        let [rows, columns] = self.plan.size(mode);
+        pixels.len() / (rows * columns * self.plan.spec.input.channels)
     }
 
     /// The compiled graph for a batch size; makes it, and forgets another, if there is none.
@@ -262,12 +264,22 @@ impl Plan {
         BuildOptions { batch, mode, mean, std, features: false }
     }
 
+    /// Rows and columns of the pictures.
+    fn size(&self, mode: Mode) -> [usize; 2] {
+        match mode {
+            Mode::Training => self.train_size,
+            Mode::Evaluation => [self.spec.input.height, self.spec.input.width],
+        }
+    }
+
     fn graph(&self, mode: Mode, batch: usize) -> Result<Graph, TrainError> {
+        let mut spec = self.spec.clone();
+        [spec.input.height, spec.input.width] = self.size(mode);
         let options = self.build_options(batch, mode);
         let loss = CrossEntropy { label_smoothing: self.label_smoothing, divisor: batch };
         Ok(match mode {
-            Mode::Training => gradient_graph(&self.spec, &options, self.targets, loss)?,
-            Mode::Evaluation => forward(&self.spec, &options)?,
+            Mode::Training => gradient_graph(&spec, &options, self.targets, loss)?,
+            Mode::Evaluation => forward(&spec, &options)?,
         })
     }
 }

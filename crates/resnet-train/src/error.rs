@@ -100,6 +100,22 @@ pub enum TrainError {
         /// Whether a checkpoint from before it is kept.
         checkpoint: bool,
     },
+    /// A network for something else than pictures in colour or in grey.
+    #[error("the network takes {found} channels, but pictures have 3 (RGB) or 1 (greyscale)")]
+    Channels {
+        /// The network's.
+        found: usize,
+    },
+    /// Means or deviations that are not one for each channel.
+    #[error("{what} has {found} numbers, expected {expected}")]
+    ChannelNumbers {
+        /// The flag.
+        what: &'static str,
+        /// How many it has.
+        found: usize,
+        /// The network's channels.
+        expected: usize,
+    },
     /// A file of class names that cannot be read as one.
     #[error("{}: {message}", path.display())]
     ClassNames {
@@ -151,6 +167,8 @@ impl TrainError {
             TrainError::NoTrainingSplit { .. } => {
                 "a folder needs train/ in it, or one folder of images per class".into()
             }
+            TrainError::Channels { .. } => "--in-channels 3, or 1".into(),
+            TrainError::ChannelNumbers { .. } => "as in 0.5,0.5,0.5, or 0.5 for greyscale".into(),
             TrainError::UnknownNetwork { .. } => "name it with --model".into(),
             TrainError::Classes { .. } => {
                 "--classes-file names the model's classes, one a line in its order".into()

@@ -12,6 +12,7 @@ use resnet_core::init::{initial_state, initial_state_of};
 use resnet_core::spec::NetworkSpec;
 use resnet_core::step::{Decay, SgdOptions, Targets};
 use resnet_core::zoo;
+use resnet_io::Colour;
 use resnet_io::weights::{
     self, Expected, Head, ModelFile, TensorFile, WeightsError, match_tensors,
 };
@@ -19,7 +20,7 @@ use resnet_io::weights::{
 use crate::classes::Classes;
 use crate::engine::{Plan, StateTensor};
 use crate::error::{TrainError, io_error};
-use crate::preprocess::{Preprocess, usual_resize};
+use crate::preprocess::{Preprocess, for_channels, usual_resize};
 use crate::suggest;
 
 /// A network with weights, ready for an executor.
@@ -47,9 +48,9 @@ pub struct ModelRequest {
     /// Names of the classes (`--classes-file`).
     pub classes_file: Option<PathBuf>,
     /// Mean of each channel.
-    pub mean: Option<[f64; 3]>,
+    pub mean: Option<Vec<f64>>,
     /// Standard deviation of each channel.
-    pub std: Option<[f64; 3]>,
+    pub std: Option<Vec<f64>>,
     /// Shorter side after scaling.
     pub resize: Option<usize>,
     /// Rows and columns of the middle that is taken.
@@ -78,6 +79,7 @@ impl Model {
             }
         };
         adopt_classes(&mut spec, &file, &mut notices);
+        adopt_channels(&mut spec, &file, &mut notices);
         let mut preprocess = match &ours {
             Some(file) if !file.meta.preprocess.is_null() => {
                 from_meta(&request.weights, "resnet.preprocess", &file.meta.preprocess)?
@@ -89,7 +91,7 @@ impl Model {
                 assumed
             }
         };
-        override_preprocess(&mut preprocess, request);
+        override_preprocess(&mut preprocess, request, spec.input.channels)?;
         [spec.input.height, spec.input.width] = preprocess.crop;
         let classes = match (&request.classes_file, &ours) {
             (Some(path), _) => Classes::read(path)?,
@@ -98,8 +100,17 @@ impl Model {
         };
         classes.check_count(spec.classes)?;
         spec.validate()?;
+        colour_of(&spec)?;
         let states = matched_states(&spec, &file, Head::Keep, 0)?;
         Ok(Model { spec, preprocess, classes, states, notices })
+    }
+
+    /// What the network sees of colours.
+    ///
+    /// # Errors
+    /// A network that takes neither one channel nor three.
+    pub fn colour(&self) -> Result<Colour, TrainError> {
+        colour_of(&self.spec)
     }
 
     /// The plan of an engine that only evaluates.
@@ -107,6 +118,7 @@ impl Model {
         let sgd =
             SgdOptions { weight_decay: 0.0, decay: Decay::All, nesterov: false, clip_norm: None };
         Plan {
+            train_size: [self.spec.input.height, self.spec.input.width],
             spec: self.spec.clone(),
             mean: self.preprocess.mean.clone(),
             std: self.preprocess.std.clone(),
@@ -194,18 +206,48 @@ fn adopt_classes(spec: &mut NetworkSpec, file: &TensorFile, notices: &mut Vec<St
     }
 }
 
-fn override_preprocess(preprocess: &mut Preprocess, request: &ModelRequest) {
-    if let Some(mean) = request.mean {
-        preprocess.mean = mean.to_vec();
+/// Takes the number of channels from the file's first convolution: the network's own is only a default.
+fn adopt_channels(spec: &mut NetworkSpec, file: &TensorFile, notices: &mut Vec<String>) {
+    let first = file.get("conv1.weight").or_else(|| file.get("conv1.0.weight"));
+    let Some(&channels) = first.and_then(|tensor| tensor.shape().get(1)) else { return };
+    if channels != spec.input.channels && Colour::of_channels(channels).is_some() {
+        notices.push(format!("{} with the file's {channels} input channels", spec.name));
+        spec.input.channels = channels;
     }
-    if let Some(std) = request.std {
-        preprocess.std = std.to_vec();
+}
+
+/// What a network sees of colours.
+///
+/// # Errors
+/// One that takes neither one channel nor three.
+pub(crate) fn colour_of(spec: &NetworkSpec) -> Result<Colour, TrainError> {
+    let found = spec.input.channels;
+    Colour::of_channels(found).ok_or(TrainError::Channels { found })
+}
+
+fn override_preprocess(
+    preprocess: &mut Preprocess,
+    request: &ModelRequest,
+    channels: usize,
+) -> Result<(), TrainError> {
+    let checked = |what, values: &[f64]| {
+        let (values, found) = (for_channels(values, channels), values.len());
+        let fits = values.len() == channels;
+        let error = TrainError::ChannelNumbers { what, found, expected: channels };
+        fits.then_some(values).ok_or(error)
+    };
+    if let Some(mean) = &request.mean {
+        preprocess.mean = checked("--mean", mean)?;
+    }
+    if let Some(std) = &request.std {
+        preprocess.std = checked("--std", std)?;
     }
     if let Some(crop) = request.crop {
         preprocess.crop = [crop; 2];
         preprocess.resize = preprocess.resize.map(|_| usual_resize([crop; 2]));
     }
     preprocess.resize = request.resize.or(preprocess.resize);
+    Ok(())
 }
 
 fn from_meta<T: serde::de::DeserializeOwned>(

@@ -35,8 +35,8 @@ impl Preprocess {
             resize: (!is_small).then(|| usual_resize(crop)),
             interpolation: "bilinear".into(),
             crop,
-            mean: IMAGENET_MEAN.to_vec(),
-            std: IMAGENET_STD.to_vec(),
+            mean: for_channels(&IMAGENET_MEAN, spec.input.channels),
+            std: for_channels(&IMAGENET_STD, spec.input.channels),
         }
     }
 
@@ -55,7 +55,16 @@ impl Preprocess {
         let resize = self.resize.map_or("no resize".into(), |side| format!("resize {side}"));
         let [rows, columns] = self.crop;
         let (mean, std) = (list(&self.mean), list(&self.std));
-        format!("{resize}, crop {rows}x{columns}, mean {mean}, std {std}")
+        let grey = if self.mean.len() == 1 { "greyscale, " } else { "" };
+        format!("{grey}{resize}, crop {rows}x{columns}, mean {mean}, std {std}")
+    }
+}
+
+/// One number a channel: of a single channel, three weighed as luma weighs colours.
+pub fn for_channels(values: &[f64], channels: usize) -> Vec<f64> {
+    match (values, channels) {
+        (&[r, g, b], 1) => vec![0.299 * r + 0.587 * g + 0.114 * b],
+        _ => values.to_vec(),
     }
 }
 

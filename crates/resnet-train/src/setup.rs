@@ -6,19 +6,19 @@ use resnet_core::build::{BuildOptions, Mode, forward};
 use resnet_core::cost;
 use resnet_core::spec::{NetworkSpec, ShortcutKind, StemKind, StemSpec};
 use resnet_core::step::{Decay, SgdOptions, Targets};
-use resnet_io::DataError;
 use resnet_io::augment::Step;
 use resnet_io::decode::decode;
 use resnet_io::loader::{self, Loader, LoaderSpec};
 use resnet_io::mix::Mix;
 use resnet_io::source::{self, DataSet, Encoded, OpenOptions, Source};
 use resnet_io::weights::{self, Head, ModelMeta};
+use resnet_io::{Colour, DataError};
 use serde::Serialize;
 
 use crate::engine::{Plan, StateTensor};
 use crate::error::TrainError;
-use crate::model::{fresh_states, matched_states, network};
-use crate::preprocess::{Preprocess, SMALL_PICTURE, usual_resize};
+use crate::model::{colour_of, fresh_states, matched_states, network};
+use crate::preprocess::{Preprocess, SMALL_PICTURE, for_channels, usual_resize};
 use crate::recipe::{DecayGroup, Recipe};
 
 /// A run that can begin.
@@ -74,10 +74,12 @@ pub fn prepare(mut recipe: Recipe, batch_size: BatchSize) -> Result<Setup, Train
     let picture = first_picture(train.as_ref())?;
     let mut spec = choose_network(&mut recipe, picture.size)?;
     spec.classes = classes.len();
+    let colour = colour_of(&spec)?;
     let preprocess = preprocess(&recipe, &spec, picture);
     [spec.input.height, spec.input.width] = preprocess.crop;
     spec.validate()?;
-    notices.extend(fit_augmentation(&mut recipe, &preprocess));
+    let train_size = recipe.augment.size.map_or(preprocess.crop, |size| [size; 2]);
+    notices.extend(fit_augmentation(&mut recipe, &preprocess, train_size));
     notices.extend(clamp_batch_size(&mut recipe, batch_size, train.len()));
     let val = validation(&data, &classes)?;
     if val.is_none() {
@@ -87,11 +89,12 @@ pub fn prepare(mut recipe: Recipe, batch_size: BatchSize) -> Result<Setup, Train
     }
     notices.extend(scaled_rate(&recipe));
     let (states, weights_from) = first_weights(&recipe, &spec)?;
-    let train = Loader::new(train, training_batches(&recipe, &preprocess))?;
+    let train = Loader::new(train, training_batches(&recipe, train_size, colour))?;
     let val = match val {
         Some(val) => {
-            let batches = validation_batches(&recipe, &preprocess, val.len());
-            Some(Loader::new(val, batches)?)
+            let batches = validation_batches(&recipe, &preprocess, colour);
+            let batch_size = batches.batch_size.min(val.len());
+            Some(Loader::new(val, LoaderSpec { batch_size, ..batches })?)
         }
         None => None,
     };
@@ -112,13 +115,13 @@ pub fn prepare(mut recipe: Recipe, batch_size: BatchSize) -> Result<Setup, Train
     })
 }
 
-fn training_batches(recipe: &Recipe, preprocess: &Preprocess) -> LoaderSpec {
-    let [height, width] = preprocess.crop;
+fn training_batches(recipe: &Recipe, [height, width]: [usize; 2], colour: Colour) -> LoaderSpec {
     LoaderSpec {
         mode: loader::Mode::Train,
         batch_size: recipe.train.batch_size,
         width,
         height,
+        colour,
         steps: recipe.augment.steps.clone(),
         mix: mix(recipe),
         seed: recipe.train.seed,
@@ -126,11 +129,12 @@ fn training_batches(recipe: &Recipe, preprocess: &Preprocess) -> LoaderSpec {
     }
 }
 
-fn validation_batches(recipe: &Recipe, preprocess: &Preprocess, images: usize) -> LoaderSpec {
+fn validation_batches(recipe: &Recipe, preprocess: &Preprocess, colour: Colour) -> LoaderSpec {
     let own = recipe.eval.batch_size;
-    let batch_size = if own == 0 { recipe.train.batch_size } else { own }.min(images);
+    let batch_size = if own == 0 { recipe.train.batch_size } else { own };
     let (mode, steps) = (loader::Mode::Eval, preprocess.steps());
-    LoaderSpec { mode, batch_size, steps, mix: None, ..training_batches(recipe, preprocess) }
+    let alike = training_batches(recipe, preprocess.crop, colour);
+    LoaderSpec { mode, batch_size, steps, mix: None, ..alike }
 }
 
 fn mix(recipe: &Recipe) -> Option<Mix> {
@@ -175,6 +179,7 @@ impl Setup {
         };
         Plan {
             spec: self.spec.clone(),
+            train_size: [self.train.spec().height, self.train.spec().width],
             mean: self.preprocess.mean.clone(),
             std: self.preprocess.std.clone(),
             label_smoothing: self.recipe.loss.label_smoothing,
@@ -263,6 +268,7 @@ fn choose_network(recipe: &mut Recipe, picture: [usize; 2]) -> Result<NetworkSpe
     } else if model.spec.is_none() {
         model.name = Some(spec.name.clone());
     }
+    spec.input.channels = model.in_channels.unwrap_or(spec.input.channels);
     if let Some(kind) = model.stem {
         spec.stem = StemSpec { kind, pool: kind != StemKind::Small, ..spec.stem };
     }
@@ -280,8 +286,8 @@ fn choose_network(recipe: &mut Recipe, picture: [usize; 2]) -> Result<NetworkSpe
 /// prepared as their network's family does it.
 fn preprocess(recipe: &Recipe, spec: &NetworkSpec, picture: PictureKind) -> Preprocess {
     let mut preprocess = Preprocess::of_family(spec);
-    preprocess.mean = recipe.data.mean.to_vec();
-    preprocess.std = recipe.data.std.to_vec();
+    preprocess.mean = for_channels(&recipe.data.mean, spec.input.channels);
+    preprocess.std = for_channels(&recipe.data.std, spec.input.channels);
     let ([width, height], is_small) = (picture.size, picture.is_small());
     if is_small {
         preprocess.crop = [height, width];
@@ -289,10 +295,11 @@ fn preprocess(recipe: &Recipe, spec: &NetworkSpec, picture: PictureKind) -> Prep
     } else if preprocess.resize.is_none() {
         preprocess.resize = Some(preprocess.crop[0].min(preprocess.crop[1]));
     }
-    if let Some(crop) = recipe.eval.crop {
+    if let Some(crop) = recipe.eval.crop.or(recipe.augment.size) {
         preprocess.crop = [crop; 2];
+        let is_as_it_comes = !picture.is_file && [width, height] == [crop; 2];
         preprocess.resize = match is_small {
-            true => preprocess.resize.map(|_| crop),
+            true => (!is_as_it_comes).then_some(crop),
             false => Some(usual_resize([crop; 2])),
         };
     }
@@ -302,8 +309,15 @@ fn preprocess(recipe: &Recipe, spec: &NetworkSpec, picture: PictureKind) -> Prep
 
 /// Puts a step before the recipe's where none of them brings pictures to the network's size: a random part
 /// for networks of large pictures (as torchvision trains them), the whole picture for small ones. Written
-/// into the recipe, and told.
-fn fit_augmentation(recipe: &mut Recipe, preprocess: &Preprocess) -> Option<String> {
+/// into the recipe, and told. Steps that set a size set that of `augment.size` where there is one.
+fn fit_augmentation(
+    recipe: &mut Recipe,
+    preprocess: &Preprocess,
+    train_size: [usize; 2],
+) -> Option<String> {
+    if recipe.augment.size.is_some() {
+        recipe.augment.steps.iter_mut().for_each(|step| set_size(step, train_size));
+    }
     let is_sized = |step: &Step| match step {
         Step::RandomResizedCrop { .. } | Step::CenterCrop { .. } => true,
         Step::PadCrop { .. } | Step::Flip { .. } | Step::Resize { .. } => false,
@@ -312,9 +326,14 @@ fn fit_augmentation(recipe: &mut Recipe, preprocess: &Preprocess) -> Option<Stri
     if preprocess.resize.is_none() || steps.iter().any(is_sized) {
         return None;
     }
-    let [rows, columns] = preprocess.crop;
+    let [rows, columns] = train_size;
     if rows != columns || rows <= SMALL_PICTURE {
-        steps.splice(0..0, preprocess.steps());
+        let mut whole = preprocess.steps();
+        if train_size != preprocess.crop {
+            whole =
+                Preprocess { resize: Some(rows), crop: train_size, ..preprocess.clone() }.steps();
+        }
+        steps.splice(0..0, whole);
         return None;
     }
     steps.insert(0, Step::random_resized_crop(rows as u32));
@@ -322,6 +341,14 @@ fn fit_augmentation(recipe: &mut Recipe, preprocess: &Preprocess) -> Option<Stri
         "training takes a random part of each picture, scaled to {rows}x{columns}: the recipe's \
          augment.steps do not say what else"
     ))
+}
+
+fn set_size(step: &mut Step, [rows, columns]: [usize; 2]) {
+    match step {
+        Step::RandomResizedCrop { size, .. } => *size = rows as u32,
+        Step::CenterCrop { height, width } => (*height, *width) = (rows as u32, columns as u32),
+        Step::PadCrop { .. } | Step::Flip { .. } | Step::Resize { .. } => {}
+    }
 }
 
 /// The pictures to evaluate on, whose classes must be the training's.

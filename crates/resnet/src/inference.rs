@@ -74,18 +74,21 @@ impl Predictor {
     pub fn logits(&mut self, name: &str, picture: ImageRef<'_>) -> Result<Vec<f32>, TrainError> {
         // Evaluation's steps draw nothing.
         let mut stream = augment::stream_for(0, 0, 0);
-        let prepared = augment::apply(picture, &self.steps(), &mut stream);
+        let mut pixels = Vec::new();
+        let colour = self.model.colour()?;
+        let (width, height) =
+            augment::prepare(picture, colour, &self.steps(), &mut stream, &mut pixels);
         let [rows, columns] = self.model.preprocess.crop;
-        if [prepared.height, prepared.width] != [rows, columns] {
+        if [height, width] != [rows, columns] {
             return Err(TrainError::Data(DataError::WrongSize {
                 name: name.into(),
-                width: prepared.width,
-                height: prepared.height,
+                width,
+                height,
                 expected_width: columns,
                 expected_height: rows,
             }));
         }
-        self.engine.logits(&prepared.pixels)
+        self.engine.logits(&pixels)
     }
 
     /// Accuracy on all pictures of a source, matched to the model's classes by name. None if `stop`
@@ -107,6 +110,7 @@ impl Predictor {
             batch_size: options.batch_size.min(source.len()),
             width,
             height,
+            colour: self.model.colour()?,
             steps: self.steps(),
             mix: None,
             seed: 0,

@@ -117,6 +117,8 @@ pub fn is_wrong_usage(error: &TrainError) -> bool {
         TrainError::Spec(_)
         | TrainError::RunExists { .. }
         | TrainError::ChangedOnResume { .. }
+        | TrainError::Channels { .. }
+        | TrainError::ChannelNumbers { .. }
         | TrainError::UnknownNetwork { .. } => true,
         TrainError::Data(error) => matches!(
             error,

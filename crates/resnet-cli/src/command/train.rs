@@ -46,6 +46,12 @@ pub(crate) struct Options {
     /// Start the classifier anew, whatever --weights has for it
     #[arg(long, requires = "weights")]
     new_head: bool,
+    /// Channels of the pictures: 3 (RGB) or 1 (greyscale) [default: the network's own]
+    #[arg(long, value_name = "N")]
+    in_channels: Option<u32>,
+    /// Rows and columns that the network sees of a picture [default: the network's own]
+    #[arg(long, value_name = "PIXELS")]
+    size: Option<u32>,
     /// `small`: a 3x3 stem without pooling, for small pictures
     #[arg(long, value_name = "KIND")]
     stem: Option<Stem>,
@@ -165,6 +171,8 @@ impl Options {
         add("model.name", "--model", text(&self.model));
         add("model.weights", "--weights", weights);
         add("model.new_head", "--new-head", self.new_head.then_some(toml::Value::Boolean(true)));
+        add("model.in_channels", "--in-channels", number(self.in_channels));
+        add("augment.size", "--size", number(self.size));
         add("model.stem", "--stem", self.stem.map(|Stem::Small| "small".into()));
         add("data.source", "--data", text(&self.data));
         add("data.val", "--val", text(&self.val));

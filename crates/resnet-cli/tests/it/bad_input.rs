@@ -150,6 +150,8 @@ fn weights_that_do_not_fit() {
     check("weights_of_another_network", &session, line);
     check("no_weights", &session, "eval --model resnet20");
     check("two_means", &session, &format!("{line} --mean 0.5,0.5"));
+    check("four_channels", &session, "train --in-channels 4 --run s");
+    check("no_size", &session, "train --size 0 --run s");
 }
 
 #[test]

@@ -76,3 +76,48 @@ fn generated_pictures_may_have_any_size() {
     let answer = session.run(line);
     assert_eq!(answer.status, Some(0), "{}", answer.stderr);
 }
+
+#[test]
+fn greyscale_pictures_train_and_the_model_knows_that_it_sees_no_colours() {
+    let session = Session::new();
+    folder_of(&session, 20);
+    let recipe = trained(&session, "--in-channels 1 --size 24");
+    assert!(recipe.contains("in_channels = 1"), "{recipe}");
+    let weights = "--weights r/checkpoints/last.safetensors";
+    let answer = session.run(&format!("eval {weights} --data pictures --json"));
+    assert_eq!(answer.status, Some(0), "{}", answer.stderr);
+    assert!(answer.stderr.contains("greyscale, resize 24"), "{}", answer.stderr);
+    assert!(answer.stdout.contains("\"images\":20"), "{}", answer.stdout);
+    // The same picture without its colours gives the same answer to the last digit.
+    let coloured = noise(26, 31, 3);
+    let mut grey = coloured.clone();
+    let row = (3 * 26usize).next_multiple_of(4);
+    for row in grey[54..].chunks_exact_mut(row) {
+        for bgr in row[..3 * 26].as_chunks_mut::<3>().0 {
+            let [b, g, r] = bgr.map(u32::from);
+            *bgr = [((r * 19_595 + g * 38_470 + b * 7_471 + 0x8000) >> 16) as u8; 3];
+        }
+    }
+    let predictions = |bytes: Vec<u8>| {
+        session.write("one.bmp", bytes);
+        let answer = session.run(&format!("classify {weights} one.bmp --json"));
+        assert_eq!(answer.status, Some(0), "{}", answer.stderr);
+        answer.stdout
+    };
+    assert_eq!(predictions(coloured), predictions(grey));
+    let answer = session.run("train --resume r --max-steps 2 --quiet");
+    assert_eq!(answer.status, Some(0), "{}", answer.stderr);
+}
+
+#[test]
+fn training_may_see_smaller_pictures_than_evaluation() {
+    let session = Session::new();
+    folder_of(&session, 70);
+    let recipe = trained(&session, "--size 64 --set eval.crop=96");
+    let steps: toml::Table = toml::from_str(&recipe).unwrap();
+    assert_eq!(steps["augment"]["size"].as_integer(), Some(64));
+    assert_eq!(steps["eval"]["crop"].as_integer(), Some(96));
+    let line = "eval --weights r/checkpoints/last.safetensors --data pictures --json";
+    let answer = session.run(line);
+    assert!(answer.stderr.contains("resize 110, crop 96x96"), "{}", answer.stderr);
+}

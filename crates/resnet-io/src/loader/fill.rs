@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use resnet_core::rng::{Purpose, Stream};
 
 use super::{Batch, Broken, LoaderSpec, Mode};
-use crate::augment::{self, Picture};
+use crate::augment;
 use crate::decode;
 use crate::error::DataError;
 use crate::mix::{self, Mix};
@@ -71,7 +71,7 @@ impl Filler {
         let size = (self.spec.width, self.spec.height);
         let mut stream = Stream::new(self.spec.seed, Purpose::Mix, epoch, batch.step as u64);
         let mixing = mix::draw(mix, size, &mut stream);
-        mix::mix_pixels(&mut batch.pixels, batch.labels.len(), size.0, mixing);
+        mix::mix_pixels(&mut batch.pixels, batch.labels.len(), size, mixing);
         batch.targets = mix::targets(&batch.labels, self.class_sizes.len(), mixing.share(size));
         mix::heavier_labels(&mut batch.labels, mixing.share(size));
     }
@@ -109,23 +109,26 @@ impl Filler {
             }
         };
         let mut stream = augment::stream_for(self.spec.seed, epoch, self.source.id(index));
-        let picture = augment::apply(view, &self.spec.steps, &mut stream);
-        self.check_size(index, &picture)?;
-        batch.pixels.extend_from_slice(&picture.pixels);
+        let (steps, before) = (&self.spec.steps, batch.pixels.len());
+        let size = augment::prepare(view, self.spec.colour, steps, &mut stream, &mut batch.pixels);
+        if let Err(error) = self.check_size(index, size) {
+            batch.pixels.truncate(before);
+            return Err(error);
+        }
         batch.labels.push(self.source.label(index));
         batch.samples.push(sample);
         Ok(())
     }
 
-    fn check_size(&self, index: usize, picture: &Picture) -> Result<(), DataError> {
+    fn check_size(&self, index: usize, (width, height): (usize, usize)) -> Result<(), DataError> {
         let (expected_width, expected_height) = (self.spec.width, self.spec.height);
-        if (picture.width, picture.height) == (expected_width, expected_height) {
+        if (width, height) == (expected_width, expected_height) {
             return Ok(());
         }
         Err(DataError::WrongSize {
             name: self.source.name(index),
-            width: picture.width,
-            height: picture.height,
+            width,
+            height,
             expected_width,
             expected_height,
         })

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use resnet_io::augment::Step;
 use resnet_io::loader::{Batch, Loader, LoaderSpec, Mode};
 use resnet_io::source::{Encoded, Generated, GeneratedSpec, GeneratedSplit, Source};
-use resnet_io::{DataError, ImageRef};
+use resnet_io::{Colour, DataError, ImageRef};
 
 const SIDE: usize = 8;
 
@@ -21,7 +21,9 @@ fn spec(mode: Mode, workers: usize) -> LoaderSpec {
         Mode::Train => vec![Step::PadCrop { padding: 2 }, Step::Flip { p: 0.5 }],
         Mode::Eval => Vec::new(),
     };
-    LoaderSpec { mode, batch_size: 8, width: SIDE, height: SIDE, steps, mix: None, seed: 4, workers }
+    let (colour, batch_size) = (Colour::Rgb, 8);
+    let (width, height, mix, seed) = (SIDE, SIDE, None, 4);
+    LoaderSpec { mode, batch_size, width, height, colour, steps, mix, seed, workers }
 }
 
 /// All batches of an epoch from a step on.
@@ -155,4 +157,23 @@ fn batches_that_are_not_taken_end_with_their_queue() {
     drop(queue);
     let pixels = ImageRef { width: SIDE, height: SIDE, pixels: first.picture(0) };
     assert_eq!(pixels.row(0, 0, SIDE).len(), 3 * SIDE);
+}
+
+#[test]
+fn grey_batches_have_one_channel_of_pillows_luma() {
+    let colours = Loader::new(generated(16), spec(Mode::Train, 1)).unwrap();
+    let grey = LoaderSpec { colour: Colour::Grey, ..spec(Mode::Train, 1) };
+    let grey = Loader::new(generated(16), grey).unwrap();
+    for (colours, grey) in
+        batches(&colours, 0, 0).unwrap().iter().zip(&batches(&grey, 0, 0).unwrap())
+    {
+        let luma = |rgb: &[u8; 3]| {
+            let [r, g, b] = rgb.map(f64::from);
+            // Pillow's weights; its 16 bits of fraction round like this but for exact halves.
+            ((r * 19_595.0 + g * 38_470.0 + b * 7_471.0) / 65_536.0 + 0.5).floor() as u8
+        };
+        let expected: Vec<u8> = colours.pixels.as_chunks::<3>().0.iter().map(luma).collect();
+        assert_eq!(grey.pixels, expected);
+        assert_eq!(grey.labels, colours.labels);
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use resnet_io::Colour;
 use resnet_io::augment::Step;
 use resnet_io::loader::{Batch, Loader, LoaderSpec, Mode};
 use resnet_io::mix::{Mix, Mixing, heavier_labels, mix_pixels, targets};
@@ -27,7 +28,7 @@ fn mixed_pixels_and_targets_are_torchvisions() {
         };
         let byte = |i: usize| ((i as u32).wrapping_mul(2_654_435_761) >> 24) as u8;
         let mut pixels: Vec<u8> = (0..3 * 3 * SIZE.0 * SIZE.1).map(byte).collect();
-        mix_pixels(&mut pixels, LABELS.len(), SIZE.0, mixing);
+        mix_pixels(&mut pixels, LABELS.len(), SIZE, mixing);
         let found: String = pixels.iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(found, fields[2], "{mixing:?}");
         let expected: Vec<f32> = fields[3].split(' ').map(|v| v.parse().unwrap()).collect();
@@ -57,6 +58,7 @@ fn epoch(mix: Option<Mix>, epoch: u32, first_step: usize, workers: usize) -> Vec
         width: 8,
         height: 8,
         steps: vec![Step::Flip { p: 0.5 }],
+        colour: Colour::Rgb,
         mix,
         seed: 4,
         workers,

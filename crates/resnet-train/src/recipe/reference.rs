@@ -50,7 +50,7 @@ fn type_name(ty: &str) -> &'static str {
         "bool" => "true or false",
         "f64" => "number",
         "u64" | "usize" => "whole number",
-        "[f64; 3]" => "three numbers",
+        "Vec<f64>" => "list of numbers",
         "Vec<u64>" => "list of whole numbers",
         "Vec<Step>" => "list of tables",
         "NetworkSpec" => "table",

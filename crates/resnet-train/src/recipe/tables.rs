@@ -74,6 +74,8 @@ table! {
         /// The whole specification in place of a name; what a run writes down when the
         /// specification came from a file.
         spec: Option<NetworkSpec> = None;
+        /// Channels of the pictures: 3 (red, green, blue) or 1 (greyscale). Without it: the network's own.
+        in_channels: Option<usize> = None;
         /// The stem: `"large"` (7x7), `"small"` (3x3, no pool) or `"deep"`. Without it: the
         /// network's own.
         stem: Option<StemKind> = None;
@@ -103,10 +105,11 @@ table! {
         val: Option<String> = None;
         /// The share of the training pictures held back for validation, between 0 and 1.
         val_fraction: Option<f64> = None;
-        /// Mean of each channel, of values in 0..1.
-        mean: [f64; 3] = resnet_core::build::IMAGENET_MEAN;
-        /// Standard deviation of each channel.
-        std: [f64; 3] = resnet_core::build::IMAGENET_STD;
+        /// Mean of each channel, of values in 0..1. A network of one channel takes one number, or weighs
+        /// three as luma does (0.299, 0.587, 0.114).
+        mean: Vec<f64> = resnet_core::build::IMAGENET_MEAN.to_vec();
+        /// Standard deviation of each channel, likewise.
+        std: Vec<f64> = resnet_core::build::IMAGENET_STD.to_vec();
         /// Threads that decode and augment, on top of the computing ones. Results do not depend on
         /// it.
         workers: usize = 1;
@@ -122,6 +125,9 @@ table! {
         /// Where none of them brings pictures of other sizes to the network's, one that does is put
         /// first, and told.
         steps: Vec<Step> = Vec::new();
+        /// Rows and columns of training pictures: steps that set a size take this one. Without it: as in
+        /// evaluation.
+        size: Option<usize> = None;
         /// Mixup: each picture is blended with the one before it in its batch; the share is drawn from
         /// Beta(mixup, mixup) for the whole batch (torchvision's MixUp). 0 does not.
         mixup: f64 = 0.0;
@@ -251,7 +257,8 @@ table! {
         /// The shorter side is scaled to this many pixels first. Without it: 256 for networks of 224
         /// pixels, not at all for those of small pictures.
         resize: Option<usize> = None;
-        /// The middle of so many rows and columns is taken. Without it: the network's input.
+        /// The middle of so many rows and columns is taken. Without it: `augment.size`, or the network's
+        /// input.
         crop: Option<usize> = None;
     }
 }

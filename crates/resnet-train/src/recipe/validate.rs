@@ -32,13 +32,27 @@ impl Recipe {
         }
         let fraction = data.val_fraction.unwrap_or(0.5);
         check("data.val_fraction", fraction, 0.0 < fraction && fraction < 1.0, "inside 0 and 1")?;
-        for channel in 0..data.mean.len() {
-            check("data.mean", data.mean[channel], data.mean[channel].is_finite(), "numbers")?;
-            positive("data.std", data.std[channel])?;
+        let channels = model.in_channels.unwrap_or(3);
+        let expected = "3 (red, green, blue) or 1 (greyscale)";
+        check("model.in_channels", channels as f64, [1, 3].contains(&channels), expected)?;
+        for (key, values) in [("data.mean", &data.mean), ("data.std", &data.std)] {
+            // Three numbers stand for one channel, but not the other way round.
+            let fits = values.len() == 3 || (values.len() == 1 && model.in_channels == Some(1));
+            if !fits {
+                let found = format!("{} numbers", values.len());
+                return Err(out_of_range(key, found, "one for each channel"));
+            }
         }
+        data.mean.iter().try_for_each(|&v| check("data.mean", v, v.is_finite(), "numbers"))?;
+        data.std.iter().try_for_each(|&v| positive("data.std", v))?;
         let workers = data.workers;
         check("data.workers", workers as f64, (1..=256).contains(&workers), "1 to 256")?;
-        for (key, size) in [("eval.resize", self.eval.resize), ("eval.crop", self.eval.crop)] {
+        let sizes = [
+            ("eval.resize", self.eval.resize),
+            ("eval.crop", self.eval.crop),
+            ("augment.size", self.augment.size),
+        ];
+        for (key, size) in sizes {
             let size = size.unwrap_or(1);
             check(key, size as f64, (1..=16_384).contains(&size), "1 to 16384")?;
         }

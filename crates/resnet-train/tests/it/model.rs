@@ -74,7 +74,7 @@ resnet20 with the file's 7 classes
 the file does not say how to prepare pictures: no resize, crop 32x32, mean 0.485,0.456,0.406, std 0.229,0.224,0.225
 "#);
     assert_eq!((model.spec.classes, model.preprocess.resize), (7, None));
-    let flags = ModelRequest { mean: Some([0.5; 3]), crop: Some(24), ..named.clone() };
+    let flags = ModelRequest { mean: Some(vec![0.5; 3]), crop: Some(24), ..named.clone() };
     let model = Model::load(&flags).unwrap();
     assert_eq!((model.preprocess.mean[0], model.spec.input.height), (0.5, 24));
     let other = ModelRequest { model: Some("resnet32".into()), ..named };

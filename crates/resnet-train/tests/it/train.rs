@@ -69,8 +69,7 @@ fn a_tiny_set_is_learnt_from_mixed_pictures() {
     for mixed in ["augment.mixup=0.2", "augment.cutmix=1.0"] {
         let folder = tempfile::tempdir().unwrap();
         let set = "data.source=generated:classes=2,images=200,size=16";
-        let changes =
-            [set, "augment.steps=", "optimizer.lr=0.1", "train.epochs=12", mixed];
+        let changes = [set, "augment.steps=", "optimizer.lr=0.1", "train.epochs=12", mixed];
         let recipe = tiny::recipe(&changes);
         let end = tiny::run(folder.path(), &recipe, tiny::executor(), Watch::default()).unwrap();
         assert!(0.7 < end.best_top1.unwrap(), "{mixed}: {end:?}");
