@@ -1,8 +1,10 @@
 //! Prints what share of the machine's multiply-add peak each convolution direction reaches.
 //!
-//! `cargo run --release -p resnet-cpu --example conv_speed -- [filter] [threads] [isa] [tiles]`:
-//! layers whose name contains `filter`; `tiles` 2 or 4 for Winograd's (weights transformed before). Each figure is the best of many short runs, so that other work on the
-//! machine shows little; `f` is forward with statistics, `x` the input and `w` the weight gradient.
+//! `cargo run --release -p resnet-cpu --example conv_speed -- [filter] [threads] [isa] [tiles] [cold]`:
+//! layers whose name contains `filter`; `tiles` 2 or 4 for Winograd's (weights transformed before), 0
+//! for direct; `cold` takes weights that were long not read, as in a network of one picture, in the
+//! forward pass. Each figure is the best of many short runs, so that other work on the machine shows
+//! little; `f` is forward with statistics, `x` the input and `w` the weight gradient.
 
 use std::time::Instant;
 
@@ -13,6 +15,8 @@ use resnet_simd::{AlignedVec, Isa, Kernel, Simd};
 /// Runs of each kernel, and the least time they take together.
 const RUNS: usize = 7;
 const SECONDS: f64 = 0.15;
+/// Weights between two uses of the same ones when they are to be cold: 128 MiB.
+const COLD_FLOATS: usize = 32 << 20;
 
 /// Independent chains of multiply-adds: the most that the vector units can do.
 struct Peak;
@@ -86,7 +90,7 @@ fn layers() -> Vec<(String, ConvShape)> {
 fn measure(
     name: &str,
     shape: &ConvShape,
-    (isa, tiles): (Isa, Option<Tiles>),
+    (isa, tiles, cold): (Isa, Option<Tiles>, bool),
     pool: &ThreadPool,
     peak: f64,
 ) {
@@ -99,7 +103,9 @@ fn measure(
     let (x, dy) = (filled(shape.input_len()), filled(shape.output_len()));
     let (mut y, mut dx) = (filled(shape.output_len()), filled(shape.input_len()));
     let mut dw = filled(plan.layout().len());
-    let w = filled(plan.forward_weights_len());
+    let copies = (COLD_FLOATS * cold as usize / plan.forward_weights_len()).max(1);
+    let ws: Vec<_> = (0..copies).map(|_| filled(plan.forward_weights_len())).collect();
+    let mut next = ws.iter().cycle();
     let wt = filled(plan.gradient_weights_len());
     let threads = pool.threads();
     let scratch = plan
@@ -112,10 +118,12 @@ fn measure(
     let forward = best_seconds(|| {
         let statistics = Some(Statistics { pivot: &pivot, partials: &mut partials });
         let epilogue = Epilogue { statistics, ..Epilogue::default() };
-        conv_forward(&plan, pool, &x, &w, epilogue, &mut y, &mut scratch);
+        let w = next.next().expect("a cycle");
+        conv_forward(&plan, pool, &x, w, epilogue, &mut y, &mut scratch);
     });
     let plain = best_seconds(|| {
-        conv_forward(&plan, pool, &x, &w, Epilogue::default(), &mut y, &mut scratch);
+        let w = next.next().expect("a cycle");
+        conv_forward(&plan, pool, &x, w, Epilogue::default(), &mut y, &mut scratch);
     });
     let input = best_seconds(|| {
         conv_input_gradient(
@@ -150,13 +158,18 @@ fn main() {
     let filter = arguments.next().unwrap_or_default();
     let threads = arguments.next().map_or(1, |n| n.parse().expect("a number of threads"));
     let isa = arguments.next().map_or_else(Isa::detect, |name| Isa::parse(&name).expect("an isa"));
-    let tiles = arguments.next().map(|n| if n == "2" { Tiles::Two } else { Tiles::Four });
+    let tiles = arguments.next().and_then(|n| match n.as_str() {
+        "2" => Some(Tiles::Two),
+        "4" => Some(Tiles::Four),
+        _ => None,
+    });
+    let cold = arguments.next().is_some_and(|word| word == "cold");
     let pool = ThreadPool::new(threads);
     let mut operations = 0.0;
     let seconds = best_seconds(|| operations = std::hint::black_box(isa.run(Peak)).0);
     let peak = 1e-9 * operations / seconds * threads as f64;
     println!("{}, {threads} threads, peak {peak:.0} GFLOP/s", isa.name());
     for (name, shape) in layers().iter().filter(|(name, _)| name.contains(&filter)) {
-        measure(name, shape, (isa, tiles), &pool, peak);
+        measure(name, shape, (isa, tiles, cold), &pool, peak);
     }
 }

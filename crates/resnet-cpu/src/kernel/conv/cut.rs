@@ -105,19 +105,18 @@ impl ConvPlan {
         pass.with_block_tiles(tiles.next_multiple_of(self.unit()))
     }
 
-    /// Blocks of another size come with as many parts as keep the number of tasks.
+    /// More tasks change nothing where the panels are too few to be shared out further.
     fn cut_pass(&self, pass: &Pass, panels: usize, cut: Cut) -> Option<Pass> {
-        let (rows, parts) = cut.scaled(pass.blocks.longest(), pass.parts);
+        let (rows, tasks_per_thread) = cut.scaled(pass.blocks.longest(), pass.tasks_per_thread);
         if rows == pass.blocks.longest() {
-            let parts = parts.clamp(1, panels);
-            return (parts != pass.parts).then(|| Pass { parts, ..pass.clone() });
+            let other = Pass { tasks_per_thread, ..pass.clone() };
+            return (other.parts(panels, 1) != pass.parts(panels, 1)).then_some(other);
         }
         let blocks = pass.gather.blocks(rows, self.unit());
-        let parts = (pass.blocks.count * pass.parts).div_ceil(blocks.count).clamp(1, panels);
         // Where the panels are in the outer loop, a block is multiplied as a whole.
         let whole = pass.rows == pass.blocks.longest();
         let rows = if whole { blocks.longest() } else { pass.rows };
-        (blocks.count != pass.blocks.count).then(|| Pass { blocks, parts, rows, ..pass.clone() })
+        (blocks.count != pass.blocks.count).then(|| Pass { blocks, rows, ..pass.clone() })
     }
 
     /// Changes the cut of the direct weight gradient, whose parts follow from chunks and threads.

@@ -3,6 +3,8 @@
 //! The cut is a function of geometry and instruction set. Chunks of statistics and of the weight
 //! gradient are sums of their own, so the number of threads must never show in them.
 
+use std::sync::OnceLock;
+
 use resnet_simd::Isa;
 
 use super::gather::{Blocks, Gather, MAX_PADDED_CHANNELS, MAX_TAPS};
@@ -10,11 +12,13 @@ use super::winograd::{self, WinogradPass};
 use super::winograd_transform::Tiles;
 use super::winograd_weights::WinogradWeights;
 use super::{ConvShape, PackedLayout, tile};
+use crate::machine::Machine;
 use crate::threads::ThreadPool;
 
 /// Source bytes of a block that leave room in a 1 MiB second-level cache for a panel of weights.
 const BLOCK_BYTES: usize = 256 << 10;
-/// Rows so many floats apart, or a multiple, share few cache sets: a tile of fourteen evicts itself.
+/// Rows so many floats apart, or a multiple, share few cache sets: a tile of fourteen evicts itself
+/// from a first cache of fewer ways.
 const CONFLICT_FLOATS: usize = 512;
 /// Weights that stay in the second-level cache beside a few tiles: rows then go in the outer loop, so
 /// that the pixels' other tensors are read in the order they have in memory.
@@ -23,8 +27,9 @@ const ROWS_FIRST_BYTES: usize = 256 << 10;
 const ROWS_FIRST_TILES: usize = 2;
 /// Tiles of a block: enough that building its pointers does not show.
 const TILES_PER_BLOCK: usize = 8;
-/// Tasks of a pass, at least, where there is work for so many.
-const MIN_TASKS: usize = 24;
+/// Tasks of a pass for each thread, at least, where there is work for so many: more even out what
+/// threads lose, and read (and copy) the source more often.
+const TASKS_PER_THREAD: usize = 4;
 /// Pixels of a chunk of the weight gradient, at least: shorter ones cost more to reduce.
 const MIN_CHUNK_PIXELS: usize = 1024;
 /// Bytes of a block of the weight gradient and of the next one, and tiles, at most.
@@ -65,18 +70,25 @@ pub enum UnsupportedConv {
 pub(super) struct Pass {
     pub(super) gather: Gather,
     pub(super) blocks: Blocks,
-    /// Parts that the panels are cut into.
-    pub(super) parts: usize,
+    /// Tasks that the panels are shared out for, where blocks are fewer; see [`Pass::parts`].
+    pub(super) tasks_per_thread: usize,
     /// Rows that all panels of a task are multiplied with before the next ones.
     pub(super) rows: usize,
-    /// Lines that tiles ask for ahead; see [`tile::Work::ahead`].
-    pub(super) ahead: usize,
+    /// Lines that the tiles of all panels together ask for ahead; see [`tile::Work::ahead`].
+    pub(super) lines_ahead: usize,
+}
+
+impl Pass {
+    /// Parts that the panels are cut into for so many threads; no sum depends on it.
+    pub(super) fn parts(&self, panels: usize, threads: usize) -> usize {
+        (self.tasks_per_thread * threads).div_ceil(self.blocks.count).min(panels)
+    }
 }
 
 /// The cut of the weight gradient: chunks of blocks of pixels.
 #[derive(Clone, Debug)]
 pub(super) struct WeightSplit {
-    /// The forward pass's.
+    /// The forward pass's, never with copied rows: each is read once for many sums.
     pub(super) gather: Gather,
     pub(super) blocks: Blocks,
     pub(super) chunks: usize,
@@ -123,7 +135,7 @@ impl ConvPlan {
         let transposed = layout.transposed();
         let backward = Gather::input_gradient(shape, layout.cout).into_iter();
         let backward = backward.map(|gather| plan_pass(gather, &transposed, isa)).collect();
-        let weights = split_weights(&forward.gather, &layout, isa);
+        let weights = split_weights(&Gather::forward(shape, layout.cin), &layout, isa);
         let tiles = tiles.filter(|_| winograd::fits(shape));
         let winograd_forward = tiles.map(|tiles| WinogradPass::forward(shape, layout, tiles, isa));
         let plan = ConvPlan {
@@ -252,16 +264,23 @@ fn plan_pass(gather: Gather, layout: &PackedLayout, isa: Isa) -> Pass {
     let unit = tile::height_unit(isa.lanes());
     let in_cache = BLOCK_BYTES / (4 * gather.source_channels());
     let wanted = (in_cache / unit).clamp(2, TILES_PER_BLOCK) * unit;
-    let conflict = isa.lanes() == 16 && gather.source_channels().is_multiple_of(CONFLICT_FLOATS);
+    let conflict = isa.lanes() == 16
+        && first_cache_ways() < unit
+        && gather.source_channels().is_multiple_of(CONFLICT_FLOATS);
     let gather = if conflict { gather.with_row_copy() } else { gather };
     let blocks = gather.blocks(wanted, unit);
-    let parts = MIN_TASKS.div_ceil(blocks.count).min(layout.panels());
     let rows_first = gather.taps.len() == 1 && 4 * layout.len() <= ROWS_FIRST_BYTES;
     let rows = if rows_first { ROWS_FIRST_TILES * unit } else { blocks.longest() };
     // A tile of `unit` rows has unit/16 lines a float of depth, and depth/4 steps for each panel.
-    let lines = (4 * unit).div_ceil(16).div_ceil(layout.panels().div_ceil(parts));
-    let ahead = if rows_first && !conflict && gather.is_contiguous() { lines } else { 0 };
-    Pass { gather, blocks, parts, rows, ahead }
+    let ask = rows_first && !conflict && gather.is_contiguous();
+    let lines_ahead = if ask { (4 * unit).div_ceil(16) } else { 0 };
+    Pass { gather, blocks, tasks_per_thread: TASKS_PER_THREAD, rows, lines_ahead }
+}
+
+/// Ways of the first data cache, whose sets together are a page: lines a page apart share one.
+fn first_cache_ways() -> usize {
+    static WAYS: OnceLock<usize> = OnceLock::new();
+    *WAYS.get_or_init(|| Machine::detect().cache_bytes[0] as usize / 4096)
 }
 
 fn split_weights(gather: &Gather, layout: &PackedLayout, isa: Isa) -> WeightSplit {

@@ -64,6 +64,7 @@ pub fn conv_forward(
     let product = Product {
         pass: &plan.forward,
         layout: &plan.layout,
+        parts: plan.forward.parts(plan.layout.panels(), pool.threads()),
         source: x.as_ptr(),
         weights: w.as_ptr(),
         finish,
@@ -127,6 +128,7 @@ pub fn conv_input_gradient(
         let product = Product {
             pass,
             layout: &layout,
+            parts: pass.parts(layout.panels(), pool.threads()),
             source: dy.as_ptr(),
             weights: w_transposed.as_ptr(),
             finish,
@@ -147,6 +149,8 @@ fn assert_len(name: &str, slice: Option<&[f32]>, len: usize) {
 struct Product<'a> {
     pass: &'a Pass,
     layout: &'a PackedLayout,
+    /// Parts that the panels are cut into.
+    parts: usize,
     source: *const f32,
     weights: *const f32,
     finish: Finish,
@@ -164,7 +168,7 @@ unsafe impl Sync for Product<'_> {}
 
 impl Product<'_> {
     fn run(&self, plan: &ConvPlan, pool: &ThreadPool) {
-        let tasks = self.pass.blocks.count * self.pass.parts;
+        let tasks = self.pass.blocks.count * self.parts;
         let scratch_len = self.pass.gather.scratch_len(&self.pass.blocks);
         assert!(scratch_len * pool.threads() <= self.scratch.len(), "scratch");
         if scratch_len == 0 {
@@ -192,8 +196,8 @@ impl Kernel for Task<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Product { pass, layout, channels, .. } = *self.product;
-        let (block, part) = (self.task / pass.parts, self.task % pass.parts);
+        let Product { pass, layout, parts, channels, .. } = *self.product;
+        let (block, part) = (self.task / parts, self.task % parts);
         let mut table = Table::new();
         // SAFETY: `conv_forward` and `conv_input_gradient` checked the source's length against the
         // shape that the gather was made from, and borrow it for the whole run.
@@ -202,7 +206,8 @@ impl Kernel for Task<'_> {
             pass.gather.fill(self.product.source, range, self.scratch, &mut table);
         }
         let (rows, panels) = (table.targets().len(), layout.panels());
-        let panels = part * panels / pass.parts..(part + 1) * panels / pass.parts;
+        let ahead = pass.lines_ahead.div_ceil(panels.div_ceil(parts));
+        let panels = part * panels / parts..(part + 1) * panels / parts;
         for first in panels.clone().step_by(MAX_PANELS) {
             let panels = first..panels.end.min(first + MAX_PANELS);
             let mut sums = [const { PanelSums([[0.0; 32]; 2]) }; MAX_PANELS];
@@ -212,7 +217,7 @@ impl Kernel for Task<'_> {
                     let work = Work {
                         table: &table,
                         rows: row..rows.min(row + pass.rows),
-                        ahead: pass.ahead,
+                        ahead,
                         taps: &pass.gather.taps,
                         first_tap: 0,
                         depth: pass.gather.depth,
