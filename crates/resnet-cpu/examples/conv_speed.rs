@@ -169,7 +169,7 @@ fn main() {
     let seconds = best_seconds(|| operations = std::hint::black_box(isa.run(Peak)).0);
     let peak = 1e-9 * operations / seconds * threads as f64;
     println!("{}, {threads} threads, peak {peak:.0} GFLOP/s", isa.name());
-    for (name, shape) in layers().iter().filter(|(name, _)| name.contains(&filter)) {
+    for (name, shape) in layers().iter().filter(|(name, _)| format!("{name} ").contains(&filter)) {
         measure(name, shape, (isa, tiles, cold), &pool, peak);
     }
 }

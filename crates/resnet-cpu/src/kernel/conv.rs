@@ -30,6 +30,7 @@ mod statistics;
 mod tile;
 mod weight_gradient;
 mod winograd;
+mod winograd_block;
 mod winograd_transform;
 mod winograd_weights;
 

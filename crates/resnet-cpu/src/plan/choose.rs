@@ -43,11 +43,6 @@ const LEAST_CHANNELS: usize = 16;
 const LEAST_WEIGHT_CHANNELS: usize = 32;
 /// Input channels from which on training's forward pass may take tiles of four.
 const LEAST_CHANNELS_FOR_FOUR: usize = 64;
-/// Pictures of this side on have enough tiles of four to repay many transformed weights: 512 channels
-/// at 7x7 are faster in tiles of four in a batch, and slower alone.
-const LEAST_SIDE_FOR_FOUR: usize = 12;
-/// Transformed weights that count as many: 1 MiB.
-const LEAST_HEAVY_WEIGHTS: usize = 1 << 18;
 /// Smaller pictures than this have too few tiles to repay the transform of the weights.
 const LEAST_SIDE: usize = 4;
 
@@ -70,13 +65,7 @@ pub(crate) fn tiles(
     {
         return None;
     }
-    let small = shape.oh.min(shape.ow) < LEAST_SIDE_FOR_FOUR;
-    let heavy = LEAST_HEAVY_WEIGHTS < Tiles::Four.products() * shape.cin * shape.cout;
-    let fits = |tiles: &Tiles| {
-        // One picture alone may be all that pays for reading the weights.
-        let repays = purpose != Purpose::Inference || *tiles == Tiles::Two || !(small && heavy);
-        repays && purpose.allows(shape, direction, *tiles)
-    };
-    let tiles = [Tiles::Two, Tiles::Four].into_iter().filter(fits);
+    let allowed = |tiles: &Tiles| purpose.allows(shape, direction, *tiles);
+    let tiles = [Tiles::Two, Tiles::Four].into_iter().filter(allowed);
     tiles.min_by_key(|tiles| tiles.products_of(shape))
 }

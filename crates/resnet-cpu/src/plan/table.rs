@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::{Layout, Plan, Slot, Work};
+use crate::kernel::conv::Direction;
 
 impl Plan {
     /// Multiply-adds of all steps, by direct arithmetic.
@@ -147,14 +148,14 @@ impl Work {
         };
         match self {
             Work::Conv { plan, bias, add, relu, statistics, .. } => list(&[
-                (plan.transforms_forward(), "winograd"),
+                (plan.tiles(Direction::Forward).is_some(), "winograd"),
                 (bias.is_some(), "bias"),
                 (add.is_some(), "add"),
                 (*relu, "relu"),
                 (statistics.is_some(), "statistics"),
             ]),
             Work::ConvInputGrad { plan, add, mask, sums, .. } => list(&[
-                (plan.transforms_gradient(), "winograd"),
+                (plan.tiles(Direction::InputGrad).is_some(), "winograd"),
                 (add.is_some(), "add"),
                 (mask.is_some(), "mask"),
                 (sums.is_some(), "bn sums"),

@@ -100,6 +100,9 @@ fn recomputing_takes_less_memory_and_changes_no_bit() {
     check_recompute("seresnet50", 10);
 }
 
+/// Batches of a check: how many ReLUs flip by rounding is a matter of luck in any one of them.
+const BATCHES: u64 = 3;
+
 #[track_caller]
 fn check_training(name: &str, size: usize, batch: usize) {
     let mut spec = network(name).unwrap();
@@ -107,37 +110,51 @@ fn check_training(name: &str, size: usize, batch: usize) {
     let options = BuildOptions::imagenet(batch, Mode::Training);
     let loss = CrossEntropy { label_smoothing: 0.1, divisor: batch };
     let graph = gradient_graph(&spec, &options, Targets::Classes, loss).unwrap();
-    let (pixels, labels) =
-        (oracle::pixels(batch * size * size * 3, 0), oracle::labels(batch, 10, 0));
-    let inputs = [Input::U8(&pixels), Input::U32(&labels)];
-    let mut reference = ReferenceExecutor::<f64>::new();
-    let at = compile(&mut reference, &graph);
-    reference.run(at, &inputs).unwrap();
-    for isa in Isa::available() {
-        let mut executor = cpu(isa, 2);
-        let step = compile(&mut executor, &graph);
-        executor.run(step, &inputs).unwrap();
-        for output in ["logits", "loss"] {
-            let expected = reference.output(at, output).unwrap();
-            let far = distance(&executor.output(step, output).unwrap(), &expected);
-            assert!(far < 2e-5, "{name} on {}: {output} {far:e}", isa.name());
-        }
-        let mut gradients = Vec::new();
-        for (state, _) in reference.states() {
-            let expected = reference.export(&state).unwrap();
-            let far = distance(&executor.export(&state).unwrap(), &expected);
-            if state.starts_with("grad/") {
-                gradients.push(far);
-            } else {
-                assert!(far < 1e-5, "{name} on {}: {state} {far:e}", isa.name());
+    let mut distances: Vec<_> =
+        Isa::available().into_iter().map(|isa| (isa, Vec::new(), Vec::new())).collect();
+    for seed in 0..BATCHES {
+        let (pixels, labels) =
+            (oracle::pixels(batch * size * size * 3, seed), oracle::labels(batch, 10, seed));
+        let inputs = [Input::U8(&pixels), Input::U32(&labels)];
+        let mut reference = ReferenceExecutor::<f64>::new();
+        let at = compile(&mut reference, &graph);
+        reference.run(at, &inputs).unwrap();
+        for (isa, medians, largests) in &mut distances {
+            let mut executor = cpu(*isa, 2);
+            let step = compile(&mut executor, &graph);
+            executor.run(step, &inputs).unwrap();
+            for output in ["logits", "loss"] {
+                let expected = reference.output(at, output).unwrap();
+                let far = distance(&executor.output(step, output).unwrap(), &expected);
+                assert!(far < 2e-5, "{name} on {}: {output} {far:e}", isa.name());
             }
+            let mut gradients = Vec::new();
+            for (state, _) in reference.states() {
+                let expected = reference.export(&state).unwrap();
+                let far = distance(&executor.export(&state).unwrap(), &expected);
+                if state.starts_with("grad/") {
+                    gradients.push(far);
+                } else {
+                    assert!(far < 1e-5, "{name} on {}: {state} {far:e}", isa.name());
+                }
+            }
+            medians.push(median(&mut gradients));
+            largests.push(gradients[gradients.len() - 1]);
         }
-        // A ReLU that flips by rounding moves single gradients by per cents, a wrong kernel moves
-        // all of them; the parity tests hold each to PyTorch's own deviation.
-        gradients.sort_by(f64::total_cmp);
-        let (median, largest) = (gradients[gradients.len() / 2], gradients[gradients.len() - 1]);
-        assert!(median < 2e-2 && largest < 0.2, "{name}: median {median:e}, largest {largest:e}");
     }
+    // A ReLU that flips by rounding moves single gradients by per cents, a wrong kernel moves all of
+    // them in every batch; the parity tests hold each to PyTorch's own deviation.
+    for (isa, medians, largests) in &mut distances {
+        println!("{name} on {}: medians {medians:?}, largest {largests:?}", isa.name());
+        let (middle, largest) = (median(medians), median(largests));
+        assert!(middle < 1e-3 && largest < 0.1, "{name}: median {middle:e}, largest {largest:e}");
+    }
+}
+
+/// The middle of some numbers, which are sorted.
+fn median(numbers: &mut [f64]) -> f64 {
+    numbers.sort_by(f64::total_cmp);
+    numbers[numbers.len() / 2]
 }
 
 #[test]

@@ -191,14 +191,14 @@ impl ConvPlan {
         self.layout.transposed()
     }
 
-    /// Whether the forward pass takes transformed weights.
+    /// Whether the forward pass takes weights that were transformed before.
     pub fn transforms_forward(&self) -> bool {
-        self.winograd_forward.is_some()
+        self.winograd_forward.as_ref().is_some_and(|pass| !pass.transforms_in_run())
     }
 
-    /// Whether the input gradient takes transformed weights.
+    /// Whether the input gradient takes weights that were transformed before.
     pub fn transforms_gradient(&self) -> bool {
-        self.winograd_gradient.is_some()
+        self.winograd_gradient.as_ref().is_some_and(|pass| !pass.transforms_in_run())
     }
 
     /// Floats of the weights that the forward pass takes.
@@ -214,14 +214,16 @@ impl ConvPlan {
 
     /// Transforms packed weights for the forward pass, if it takes that.
     pub fn transform_forward(&self, pool: &ThreadPool, w: &[f32], u: &mut [f32]) {
-        if let Some(pass) = &self.winograd_forward {
+        if let Some(pass) = self.winograd_forward.as_ref().filter(|pass| !pass.transforms_in_run())
+        {
             pass.transform_weights(self.isa, pool, w, u);
         }
     }
 
     /// Transforms transposed packed weights for the input gradient, if it takes that.
     pub fn transform_gradient(&self, pool: &ThreadPool, w: &[f32], u: &mut [f32]) {
-        if let Some(pass) = &self.winograd_gradient {
+        if let Some(pass) = self.winograd_gradient.as_ref().filter(|pass| !pass.transforms_in_run())
+        {
             pass.transform_weights(self.isa, pool, w, u);
         }
     }

@@ -228,11 +228,12 @@ impl Kernel for Task<'_> {
                         channels: panel.channels,
                         finish: &self.product.finish,
                         raw: null_mut(),
+                        accumulate: false,
                     };
                     // SAFETY: the lengths were checked at entry: the panel lies inside the weights,
                     // its channels inside the target, and the gather's pointers are valid for a
                     // source row.
-                    unsafe { run_tiles(s, &work, sums) };
+                    unsafe { run_tiles::<S, false>(s, &work, sums) };
                 }
             }
             if !matches!(self.product.finish.sums, Sums::None) {

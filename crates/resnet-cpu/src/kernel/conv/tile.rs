@@ -18,6 +18,7 @@ const MAX_TILE: usize = 14 * 32;
 const PREFETCH: usize = 512;
 
 /// Tiles of one block and panel.
+#[derive(Clone)]
 pub(super) struct Work<'a> {
     pub(super) table: &'a Table,
     /// Which of the table's rows.
@@ -38,8 +39,10 @@ pub(super) struct Work<'a> {
     pub(super) channel: usize,
     pub(super) channels: usize,
     pub(super) finish: &'a Finish,
-    /// Where the sums go as they are, `[row][width]`, a tile's overhang included; null: to `finish`.
+    /// Where raw sums go as they are, `[row][width]`, a tile's overhang included.
     pub(super) raw: *mut f32,
+    /// Whether the sums go on from what `raw` holds.
+    pub(super) accumulate: bool,
 }
 
 /// Two running sums for each channel of a panel.
@@ -54,88 +57,102 @@ pub(super) fn height_unit(lanes: usize) -> usize {
     if lanes == 16 { 14 } else { 12 }
 }
 
-/// All tiles of a block and panel, in order.
+/// All tiles of a block and panel, in order; their sums go to `work.raw` or to `work.finish`.
 ///
 /// # Safety
 /// The table's pointers are valid for `offset + depth` floats, `weights` for all taps, and `finish`
-/// as [`finish`] says for the table's targets and the panel's channels; or `raw` for all rows and
-/// the overhang of a tile.
+/// as [`finish`] says for the table's targets and the panel's channels; or, where raw sums are asked
+/// for, `raw` for all rows and the overhang of a tile.
 #[inline(always)]
-pub(super) unsafe fn run_tiles<S: Simd>(s: S, work: &Work<'_>, sums: &mut PanelSums) {
+pub(super) unsafe fn run_tiles<S: Simd, const RAW: bool>(
+    s: S,
+    work: &Work<'_>,
+    sums: &mut PanelSums,
+) {
     // SAFETY: passed on. Each tile shape's width is the panel's.
     unsafe {
         match (S::LANES, work.width) {
-            (16, 32) => tiles_14::<S, 2>(s, work, sums),
-            (16, 24) => tiles_9::<S::Half, 3>(s.half(), work, sums),
-            (16, 16) => tiles_14::<S, 1>(s, work, sums),
-            (16, 8) => tiles_14::<S::Half, 1>(s.half(), work, sums),
-            (8, 16) => tiles_6(s, work, sums),
-            (8, 8) => tiles_12(s, work, sums),
+            (16, 32) => tiles_14::<S, 2, RAW>(s, work, sums),
+            (16, 24) => tiles_9::<S::Half, 3, RAW>(s.half(), work, sums),
+            (16, 16) => tiles_14::<S, 1, RAW>(s, work, sums),
+            (16, 8) => tiles_14::<S::Half, 1, RAW>(s.half(), work, sums),
+            (8, 16) => tiles_6::<S, RAW>(s, work, sums),
+            (8, 8) => tiles_12::<S, RAW>(s, work, sums),
             (lanes, width) => unreachable!("no tile of width {width} for {lanes} lanes"),
         }
     }
 }
 
 #[inline(always)]
-unsafe fn tiles_14<S: Simd, const NV: usize>(s: S, work: &Work<'_>, sums: &mut PanelSums) {
+unsafe fn tiles_14<S: Simd, const NV: usize, const RAW: bool>(
+    s: S,
+    work: &Work<'_>,
+    sums: &mut PanelSums,
+) {
     let Range { start: mut row, end: rows } = work.rows;
     while row < rows {
         // SAFETY: passed on; a tile overhangs the rows by 13 at most.
         unsafe {
             row += match rows - row {
-                11.. => tile::<S, 14, NV>(s, work, row, sums),
-                5..=10 => tile::<S, 7, NV>(s, work, row, sums),
-                3..=4 => tile::<S, 4, NV>(s, work, row, sums),
-                2 => tile::<S, 2, NV>(s, work, row, sums),
-                _ => tile::<S, 1, NV>(s, work, row, sums),
+                // Two of eight, not fourteen and two: a low tile waits for its own sums.
+                8 | 16 => tile::<S, 8, NV, RAW>(s, work, row, sums),
+                11.. => tile::<S, 14, NV, RAW>(s, work, row, sums),
+                5..=10 => tile::<S, 7, NV, RAW>(s, work, row, sums),
+                3..=4 => tile::<S, 4, NV, RAW>(s, work, row, sums),
+                2 => tile::<S, 2, NV, RAW>(s, work, row, sums),
+                _ => tile::<S, 1, NV, RAW>(s, work, row, sums),
             }
         }
     }
 }
 
 #[inline(always)]
-unsafe fn tiles_9<S: Simd, const NV: usize>(s: S, work: &Work<'_>, sums: &mut PanelSums) {
+unsafe fn tiles_9<S: Simd, const NV: usize, const RAW: bool>(
+    s: S,
+    work: &Work<'_>,
+    sums: &mut PanelSums,
+) {
     let Range { start: mut row, end: rows } = work.rows;
     while row < rows {
         // SAFETY: passed on; a tile overhangs the rows by 13 at most.
         unsafe {
             row += match rows - row {
-                7.. => tile::<S, 9, NV>(s, work, row, sums),
-                4..=6 => tile::<S, 6, NV>(s, work, row, sums),
-                2..=3 => tile::<S, 3, NV>(s, work, row, sums),
-                _ => tile::<S, 1, NV>(s, work, row, sums),
+                7.. => tile::<S, 9, NV, RAW>(s, work, row, sums),
+                4..=6 => tile::<S, 6, NV, RAW>(s, work, row, sums),
+                2..=3 => tile::<S, 3, NV, RAW>(s, work, row, sums),
+                _ => tile::<S, 1, NV, RAW>(s, work, row, sums),
             }
         }
     }
 }
 
 #[inline(always)]
-unsafe fn tiles_12<S: Simd>(s: S, work: &Work<'_>, sums: &mut PanelSums) {
+unsafe fn tiles_12<S: Simd, const RAW: bool>(s: S, work: &Work<'_>, sums: &mut PanelSums) {
     let Range { start: mut row, end: rows } = work.rows;
     while row < rows {
         // SAFETY: passed on; a tile overhangs the rows by 13 at most.
         unsafe {
             row += match rows - row {
-                10.. => tile::<S, 12, 1>(s, work, row, sums),
-                5..=9 => tile::<S, 6, 1>(s, work, row, sums),
-                3..=4 => tile::<S, 4, 1>(s, work, row, sums),
-                _ => tile::<S, 1, 1>(s, work, row, sums),
+                10.. => tile::<S, 12, 1, RAW>(s, work, row, sums),
+                5..=9 => tile::<S, 6, 1, RAW>(s, work, row, sums),
+                3..=4 => tile::<S, 4, 1, RAW>(s, work, row, sums),
+                _ => tile::<S, 1, 1, RAW>(s, work, row, sums),
             }
         }
     }
 }
 
 #[inline(always)]
-unsafe fn tiles_6<S: Simd>(s: S, work: &Work<'_>, sums: &mut PanelSums) {
+unsafe fn tiles_6<S: Simd, const RAW: bool>(s: S, work: &Work<'_>, sums: &mut PanelSums) {
     let Range { start: mut row, end: rows } = work.rows;
     while row < rows {
         // SAFETY: passed on; a tile overhangs the rows by 13 at most.
         unsafe {
             row += match rows - row {
-                5.. => tile::<S, 6, 2>(s, work, row, sums),
-                3..=4 => tile::<S, 4, 2>(s, work, row, sums),
-                2 => tile::<S, 2, 2>(s, work, row, sums),
-                _ => tile::<S, 1, 2>(s, work, row, sums),
+                5.. => tile::<S, 6, 2, RAW>(s, work, row, sums),
+                3..=4 => tile::<S, 4, 2, RAW>(s, work, row, sums),
+                2 => tile::<S, 2, 2, RAW>(s, work, row, sums),
+                _ => tile::<S, 1, 2, RAW>(s, work, row, sums),
             }
         }
     }
@@ -143,15 +160,15 @@ unsafe fn tiles_6<S: Simd>(s: S, work: &Work<'_>, sums: &mut PanelSums) {
 
 /// One tile of up to `M` pixels from `row` on; returns `M`.
 #[inline(always)]
-unsafe fn tile<S: Simd, const M: usize, const NV: usize>(
+unsafe fn tile<S: Simd, const M: usize, const NV: usize, const RAW: bool>(
     s: S,
     work: &Work<'_>,
     row: usize,
     sums: &mut PanelSums,
 ) -> usize {
-    if !work.raw.is_null() {
+    if RAW {
         // SAFETY: passed on; `raw` has room for the rows and a tile's overhang.
-        unsafe { multiply::<S, M, NV>(s, work, row, work.raw.add(row * work.width)) };
+        unsafe { multiply::<S, M, NV, RAW>(s, work, row, work.raw.add(row * work.width)) };
         return M;
     }
     let mut buffer = Buffer([std::mem::MaybeUninit::uninit(); MAX_TILE]);
@@ -166,7 +183,7 @@ unsafe fn tile<S: Simd, const M: usize, const NV: usize>(
     // SAFETY: the buffer holds M * width <= MAX_TILE floats, all of which `multiply` writes; a
     // column's lanes count up to the panel's channels, the rest passed on.
     unsafe {
-        multiply::<S, M, NV>(s, work, row, buffer);
+        multiply::<S, M, NV, RAW>(s, work, row, buffer);
         let column = |at: usize| Column {
             sums: buffer.add(at),
             stride: work.width,
@@ -185,7 +202,7 @@ unsafe fn tile<S: Simd, const M: usize, const NV: usize>(
 
 /// The sums of one tile, written to `buffer` as `[M][width]`.
 #[inline(always)]
-unsafe fn multiply<S: Simd, const M: usize, const NV: usize>(
+unsafe fn multiply<S: Simd, const M: usize, const NV: usize, const RAW: bool>(
     s: S,
     work: &Work<'_>,
     row: usize,
@@ -193,6 +210,16 @@ unsafe fn multiply<S: Simd, const M: usize, const NV: usize>(
 ) {
     let width = NV * S::LANES;
     let mut sums = [[s.splat(0.0); NV]; M];
+    if RAW && work.accumulate {
+        // SAFETY: the caller's buffer holds M * width floats, those of the raw sums.
+        unsafe {
+            for (m, sums) in sums.iter_mut().enumerate() {
+                for (j, sum) in sums.iter_mut().enumerate() {
+                    *sum = s.load_ptr(buffer.add(m * width + j * S::LANES));
+                }
+            }
+        }
+    }
     for (at, tap) in work.taps.iter().enumerate() {
         let pointers = work.table.tap(work.first_tap + at);
         debug_assert!(row + M <= pointers.len());

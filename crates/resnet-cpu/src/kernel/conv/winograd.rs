@@ -18,17 +18,26 @@
 
 use resnet_simd::{Isa, Kernel, Simd};
 
-use super::epilogue::{Column, Finish, Sums, finish};
-use super::gather::{MAX_PADDED_CHANNELS, TABLE_LEN, TILE_OVERHANG, Table, zeros};
-use super::tile::{PanelSums, Work, height_unit, run_tiles};
-use super::winograd_transform::{
-    Four, MAX_TRANSFORMED, Tiles, Transform, Two, output_square, transform_square,
-};
+use super::epilogue::Finish;
+use super::gather::{MAX_PADDED_CHANNELS, TABLE_LEN, TILE_OVERHANG, zeros};
+use super::tile::height_unit;
+use super::winograd_block::{Block, Shared};
+use super::winograd_transform::{Four, MAX_TRANSFORMED, Tiles, Transform, Two, transform_square};
 use super::{ConvShape, PackedLayout};
 use crate::threads::{DisjointMut, ThreadPool};
 
 /// Floats of a block's transformed inputs that leave room for weights in a 1 MiB cache.
 const BLOCK_FLOATS: usize = 64 << 10;
+/// The same where all tiles are one block: each weight is then read once, whatever the inputs cost.
+const ONLY_BLOCK_FLOATS: usize = 256 << 10;
+/// Tiles of such a block, at most.
+const ONLY_BLOCK_TILES: usize = 56;
+/// Input channels whose weights are transformed at a time where that is done in the run: their
+/// transformed ones stay in the second-level cache until they are multiplied with.
+pub(super) const FRESH_DEPTH: usize = 64;
+/// Floats from one product's to the next: not a power of two, as packed taps are, or all would share
+/// cache sets.
+pub(super) const FRESH_STRIDE: usize = FRESH_DEPTH * MAX_WIDTH + 48;
 /// The widest panel.
 const MAX_WIDTH: usize = 32;
 
@@ -48,7 +57,7 @@ pub(super) struct WinogradPass {
     block_tiles: usize,
     pub(super) blocks: usize,
     /// Whether taps are read backwards: the input gradient's.
-    flipped: bool,
+    pub(super) flipped: bool,
 }
 
 impl WinogradPass {
@@ -79,11 +88,14 @@ impl WinogradPass {
         let (down, across) =
             (target[0].div_ceil(tiles.outputs()), target[1].div_ceil(tiles.outputs()));
         let (unit, all) = (height_unit(isa.lanes()), images * down * across);
-        let in_cache = BLOCK_FLOATS / (tiles.products() * source[2]) / unit;
-        let blocks = all.div_ceil(in_cache.clamp(1, 4) * unit);
+        let of_tile = tiles.products() * source[2];
+        let only = all <= ONLY_BLOCK_TILES && all * of_tile <= ONLY_BLOCK_FLOATS;
+        let in_cache = (BLOCK_FLOATS / of_tile / unit).clamp(1, 4) * unit;
         // Blocks of equal size, in whole register tiles where there are several.
-        let even = all.div_ceil(blocks);
-        let block_tiles = if blocks == 1 { even } else { even.next_multiple_of(unit) };
+        let block_tiles = match if only { 1 } else { all.div_ceil(in_cache) } {
+            1 => all,
+            blocks => all.div_ceil(blocks).next_multiple_of(unit),
+        };
         let blocks = all.div_ceil(block_tiles);
         WinogradPass {
             tiles,
@@ -116,8 +128,20 @@ impl WinogradPass {
         })
     }
 
-    /// Floats of the transformed weights.
+    /// Whether [`WinogradPass::run`] takes packed weights and transforms them itself, panel by panel:
+    /// one block multiplies with each of them once, and the transformed ones are up to four times as
+    /// many bytes. The arithmetic is the same, so that the batch does not show in the bits.
+    pub(super) fn transforms_in_run(&self) -> bool {
+        self.blocks == 1
+    }
+
+    /// Floats of the weights that [`WinogradPass::run`] takes.
     pub(super) fn weights_len(&self) -> usize {
+        if self.transforms_in_run() { self.layout.len() } else { self.transformed_len() }
+    }
+
+    /// Floats of all transformed weights.
+    pub(super) fn transformed_len(&self) -> usize {
         self.layout.len() / 9 * self.tiles.products()
     }
 
@@ -128,23 +152,29 @@ impl WinogradPass {
     }
 
     /// Floats between the transformed inputs of two products, for the same reason.
-    fn input_stride(&self) -> usize {
+    pub(super) fn input_stride(&self) -> usize {
         self.block_tiles * self.row_stride() + 16
     }
 
-    fn product_stride(&self) -> usize {
+    pub(super) fn product_stride(&self) -> usize {
         (self.block_tiles + TILE_OVERHANG) * MAX_WIDTH
     }
 
     /// Floats of scratch that one thread needs.
     pub(super) fn scratch_len(&self) -> usize {
         let outputs = self.tiles.outputs() * self.tiles.outputs() * self.block_tiles * MAX_WIDTH;
-        self.tiles.products() * (self.input_stride() + self.product_stride()) + outputs
+        let products = self.tiles.products() * (self.input_stride() + self.product_stride());
+        products + outputs + self.fresh_len()
+    }
+
+    /// Of these, what the transformed weights of a panel's slice take.
+    pub(super) fn fresh_len(&self) -> usize {
+        if self.transforms_in_run() { self.tiles.products() * FRESH_STRIDE } else { 0 }
     }
 
     /// Transforms packed weights: `u` is `[panel][product][cin][width]`.
     pub(super) fn transform_weights(&self, isa: Isa, pool: &ThreadPool, w: &[f32], u: &mut [f32]) {
-        assert_eq!((w.len(), u.len()), (self.layout.len(), self.weights_len()));
+        assert_eq!((w.len(), u.len()), (self.layout.len(), self.transformed_len()));
         let u = DisjointMut::new(u);
         pool.run(self.layout.panels(), &|index| {
             let panel = self.layout.panel(index);
@@ -160,14 +190,14 @@ impl WinogradPass {
     /// Runs the product. `partials` is where the sums of each block go, `[block][2][channels]`.
     ///
     /// # Safety
-    /// `source` is valid for the source's floats, `u` for [`WinogradPass::weights_len`], what
+    /// `source` is valid for the source's floats, `w` for [`WinogradPass::weights_len`], what
     /// `finish` holds for the target's, and `partials`, if sums are taken, for `blocks * 2 *
     /// channels`; nobody else uses the target and the partials meanwhile.
     pub(super) unsafe fn run(
         &self,
         isa: Isa,
         pool: &ThreadPool,
-        (source, u): (*const f32, *const f32),
+        (source, w): (*const f32, *const f32),
         finish: Finish,
         partials: *mut f32,
         scratch: &mut [f32],
@@ -177,7 +207,7 @@ impl WinogradPass {
         // Few blocks are shared out by panels too; each part transforms the block's inputs anew.
         let parts = pool.threads().div_ceil(self.blocks).min(panels);
         let shared =
-            Shared { pass: self, source, u, finish, partials, scratch: DisjointMut::new(scratch) };
+            Shared { pass: self, source, w, finish, partials, scratch: DisjointMut::new(scratch) };
         pool.run_with_thread(self.blocks * parts, &|thread, task| {
             let (block, part) = (task / parts, task % parts);
             let panels = part * panels / parts..(part + 1) * panels / parts;
@@ -286,55 +316,33 @@ impl TransformWeights<'_> {
     #[inline(always)]
     fn transform<T: Transform, S: Simd>(self, s: S) {
         let TransformWeights { pass, w, u, len } = self;
-        let tap = |index: usize| if pass.flipped { 8 - index } else { index };
-        for i in (0..len).step_by(S::LANES) {
-            let mut columns = [[s.splat(0.0); 3]; 6];
-            for x in 0..3 {
-                let g = std::array::from_fn(|y| s.load(&w[tap(3 * y + x) * len + i..]));
-                let transformed = T::weight(s, &g);
-                for (row, &value) in columns.iter_mut().zip(&transformed) {
-                    row[x] = value;
-                }
-            }
-            for (y, row) in columns[..T::IN].iter().enumerate() {
-                for (x, &value) in T::weight(s, row)[..T::IN].iter().enumerate() {
-                    s.store(value, &mut u[(y * T::IN + x) * len + i..]);
-                }
-            }
-        }
+        transform_taps::<T, S>(s, pass.flipped, len, (w, len), (u, len));
     }
 }
 
-/// What the tasks of a run share.
-struct Shared<'a> {
-    pass: &'a WinogradPass,
-    source: *const f32,
-    u: *const f32,
-    finish: Finish,
-    partials: *mut f32,
-    scratch: DisjointMut<'a, f32>,
-}
-
-// SAFETY: tasks read the source and weights, and write the target and partials only at the pixels
-// of their block and the channels of their panels, which no other task has.
-unsafe impl Sync for Shared<'_> {}
-
-/// One block of tiles, some panels.
-struct Block<'a> {
-    shared: &'a Shared<'a>,
-    thread: usize,
-    block: usize,
-    panels: std::ops::Range<usize>,
-}
-
-impl Kernel for Block<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        match self.shared.pass.tiles {
-            Tiles::Two => self.run_tiles::<Two, S>(s),
-            Tiles::Four => self.run_tiles::<Four, S>(s),
+/// `G w Gᵀ` for `len` places of a panel, whole vectors: `w` has nine taps and `u` a row for each
+/// product, each so many floats apart.
+#[inline(always)]
+pub(super) fn transform_taps<T: Transform, S: Simd>(
+    s: S,
+    flipped: bool,
+    len: usize,
+    (w, tap_stride): (&[f32], usize),
+    (u, stride): (&mut [f32], usize),
+) {
+    let tap = |index: usize| if flipped { 8 - index } else { index };
+    for i in (0..len).step_by(S::LANES) {
+        let mut columns = [[s.splat(0.0); 3]; 6];
+        for x in 0..3 {
+            let g = std::array::from_fn(|y| s.load(&w[tap(3 * y + x) * tap_stride + i..]));
+            for (row, &value) in columns.iter_mut().zip(&T::weight(s, &g)) {
+                row[x] = value;
+            }
+        }
+        for (y, row) in columns[..T::IN].iter().enumerate() {
+            for (x, &value) in T::weight(s, row)[..T::IN].iter().enumerate() {
+                s.store(value, &mut u[(y * T::IN + x) * stride + i..]);
+            }
         }
     }
 }
@@ -346,193 +354,3 @@ pub(super) struct Place {
     pub(super) y: usize,
     pub(super) x: usize,
 }
-
-impl Block<'_> {
-    #[inline(always)]
-    fn run_tiles<T: Transform, S: Simd>(&self, s: S) {
-        let pass = self.shared.pass;
-        let len = pass.scratch_len();
-        // SAFETY: no two tasks run at once on the same thread.
-        let scratch =
-            unsafe { self.shared.scratch.slice(self.thread * len..(self.thread + 1) * len) };
-        let (inputs, rest) = scratch.split_at_mut(pass.tiles.products() * pass.input_stride());
-        let (products, outputs) = rest.split_at_mut(pass.tiles.products() * pass.product_stride());
-        let first = self.block * pass.block_tiles;
-        let count = pass.block_tiles.min(pass.all_tiles() - first);
-        for tile in 0..count {
-            let (place, stride) = (pass.place(first + tile), pass.input_stride());
-            let row = tile * pass.row_stride();
-            assert!(row + pass.source[2] <= stride);
-            // SAFETY: the caller of `run` vouches for the source; `inputs` has `stride` floats for
-            // each product, of which the row is a part, as asserted.
-            unsafe {
-                let to = inputs.as_mut_ptr().add(row);
-                pass.transform_input::<T, S>(s, self.shared.source, place, (to, stride));
-            }
-        }
-        let mut table = Table::new();
-        // SAFETY: each row of the table is `cin` floats inside `inputs`.
-        unsafe {
-            let (start, stride) = (inputs.as_ptr(), pass.input_stride());
-            table.fill_matrix(start, (pass.tiles.products(), stride), (count, pass.row_stride()));
-        }
-        for index in self.panels.clone() {
-            self.panel::<T, S>(s, (first, count), index, &table, products, outputs);
-        }
-        if self.shared.finish.stream {
-            s.fence();
-        }
-    }
-
-    /// Multiplies, transforms back and finishes one panel of the block.
-    #[inline(always)]
-    fn panel<T: Transform, S: Simd>(
-        &self,
-        s: S,
-        (first, count): (usize, usize),
-        index: usize,
-        table: &Table,
-        products: &mut [f32],
-        outputs: &mut [f32],
-    ) {
-        let pass = self.shared.pass;
-        let (panel, cin) = (pass.layout.panel(index), pass.source[2]);
-        let weights = self.shared.u.wrapping_add(panel.start / 9 * pass.tiles.products());
-        let mut sums = PanelSums([[0.0; 32]; 2]);
-        for product in 0..T::IN * T::IN {
-            let work = Work {
-                table,
-                rows: 0..count,
-                ahead: 0,
-                taps: &super::gather::ONE_TAP,
-                first_tap: product,
-                depth: cin,
-                offset: 0,
-                weights: weights.wrapping_add(product * cin * panel.width),
-                width: panel.width,
-                channel: panel.first,
-                channels: panel.channels,
-                finish: &self.shared.finish,
-                raw: products[product * pass.product_stride()..].as_mut_ptr(),
-            };
-            // SAFETY: the table's rows are valid for `cin` floats, the weights for `cin * width`,
-            // and each product has room for the block's rows and a tile's overhang.
-            unsafe { run_tiles(s, &work, &mut sums) };
-        }
-        let mut targets = [0; MAX_TARGETS];
-        for part in (0..count).step_by(TILES_A_FINISH) {
-            let tiles = part..count.min(part + TILES_A_FINISH);
-            let rows = self.transform_back::<T, S>(
-                s,
-                (first, tiles, panel.width),
-                products,
-                outputs,
-                &mut targets,
-            );
-            self.finish_rows(s, &targets[..rows], panel, outputs, &mut sums);
-        }
-        if matches!(self.shared.finish.sums, Sums::None) {
-            return;
-        }
-        let channels = pass.layout.cout;
-        for (which, sums) in sums.0.iter().enumerate() {
-            // SAFETY: the caller of `run` gives room for each block's two rows of channels; no
-            // other task has this block and panel.
-            unsafe {
-                let row = self.shared.partials.add((self.block * 2 + which) * channels);
-                row.add(panel.first).copy_from_nonoverlapping(sums.as_ptr(), panel.channels);
-            }
-        }
-    }
-
-    /// `Aᵀ p A` of some tiles: pixels that lie in the target, row after row of `width` floats, and
-    /// where in the target each goes. Returns how many.
-    #[inline(always)]
-    fn transform_back<T: Transform, S: Simd>(
-        &self,
-        s: S,
-        (first, tiles, width): (usize, std::ops::Range<usize>, usize),
-        products: &[f32],
-        outputs: &mut [f32],
-        targets: &mut [usize; MAX_TARGETS],
-    ) -> usize {
-        let pass = self.shared.pass;
-        let ([h, w], channels, stride) = (pass.target, pass.layout.cout, pass.product_stride());
-        let half = s.half();
-        let half_lanes = <S::Half as Simd>::LANES;
-        let full = width / S::LANES * S::LANES;
-        let mut rows = 0;
-        for tile in tiles {
-            let place = pass.place(first + tile);
-            let (tall, wide) = (T::OUT.min(h - place.y), T::OUT.min(w - place.x));
-            for y in 0..tall {
-                for x in 0..wide {
-                    let pixel = (place.image * h + place.y + y) * w + place.x + x;
-                    targets[rows + y * wide + x] = pixel * channels;
-                }
-            }
-            let inside = (tall, wide);
-            let to = &mut outputs[rows * width..(rows + tall * wide) * width];
-            for j in (0..full).step_by(S::LANES) {
-                output_square::<T, S>(
-                    s,
-                    &products[tile * width + j..],
-                    stride,
-                    inside,
-                    (&mut to[j..], width),
-                );
-            }
-            for j in (full..width).step_by(half_lanes) {
-                output_square::<T, S::Half>(
-                    half,
-                    &products[tile * width + j..],
-                    stride,
-                    inside,
-                    (&mut to[j..], width),
-                );
-            }
-            rows += tall * wide;
-        }
-        rows
-    }
-
-    #[inline(always)]
-    fn finish_rows<S: Simd>(
-        &self,
-        s: S,
-        targets: &[usize],
-        panel: super::layout::Panel,
-        outputs: &[f32],
-        sums: &mut PanelSums,
-    ) {
-        let [first, second] = sums.0.each_mut().map(|sums| sums.as_mut_ptr());
-        assert!(targets.len() * panel.width <= outputs.len());
-        let half_lanes = <S::Half as Simd>::LANES;
-        let full = panel.width / S::LANES * S::LANES;
-        // SAFETY: `outputs` has a row of `width` floats for each target; targets lie inside the
-        // target tensor, whose pointers the caller of `run` vouches for; a panel's sums have room
-        // for its width.
-        unsafe {
-            let column = |at: usize, lanes: usize| Column {
-                sums: outputs.as_ptr().add(at),
-                stride: panel.width,
-                targets,
-                channel: panel.first + at,
-                valid: panel.channels.saturating_sub(at).min(lanes),
-                first: first.add(at),
-                second: second.add(at),
-            };
-            for j in (0..full).step_by(S::LANES) {
-                finish(s, &self.shared.finish, &column(j, S::LANES));
-            }
-            for j in (full..panel.width).step_by(half_lanes) {
-                finish(s.half(), &self.shared.finish, &column(j, half_lanes));
-            }
-        }
-    }
-}
-
-/// Tiles that are transformed back before they are finished: their outputs stay in the first cache.
-const TILES_A_FINISH: usize = 4;
-/// Output pixels of those.
-const MAX_TARGETS: usize = TILES_A_FINISH * 16;

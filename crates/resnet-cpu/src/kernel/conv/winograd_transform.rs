@@ -32,7 +32,7 @@ impl Tiles {
     }
 
     /// Inputs along a side.
-    fn inputs(self) -> usize {
+    pub(super) fn inputs(self) -> usize {
         self.outputs() + 2
     }
 

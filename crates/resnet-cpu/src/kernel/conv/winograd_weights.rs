@@ -85,7 +85,8 @@ impl WinogradWeights {
 
     /// Floats of scratch.
     pub(super) fn scratch_len(&self) -> usize {
-        self.products() * (self.input_stride() + self.output_stride()) + self.forward.weights_len()
+        self.products() * (self.input_stride() + self.output_stride())
+            + self.forward.transformed_len()
     }
 
     /// `dw`, packed, from `x` and `dy`, whose lengths the caller has checked.
@@ -100,7 +101,7 @@ impl WinogradWeights {
         let products = self.products();
         let (inputs, rest) = scratch.split_at_mut(products * self.input_stride());
         let (outputs, rest) = rest.split_at_mut(products * self.output_stride());
-        let sums = &mut rest[..self.forward.weights_len()];
+        let sums = &mut rest[..self.forward.transformed_len()];
         let (all, panels) = (self.forward.all_tiles(), self.layout().panels());
         // Products first, so that a thread's panels share the transformed inputs in its cache.
         let parts = (4 * pool.threads()).div_ceil(products).min(panels);

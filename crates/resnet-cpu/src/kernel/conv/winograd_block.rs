@@ -1,0 +1,323 @@
+//! One task of a Winograd pass: a block of tiles times some panels of output channels.
+
+use std::ops::Range;
+
+use resnet_simd::{Kernel, Simd};
+
+use super::epilogue::{Column, Finish, Sums, finish};
+use super::gather::Table;
+use super::layout::Panel;
+use super::tile::{PanelSums, Work, run_tiles};
+use super::winograd::{FRESH_DEPTH, FRESH_STRIDE, WinogradPass, transform_taps};
+use super::winograd_transform::{Four, Tiles, Transform, Two, output_square};
+use crate::threads::DisjointMut;
+
+/// What the tasks of a run share.
+pub(super) struct Shared<'a> {
+    pub(super) pass: &'a WinogradPass,
+    pub(super) source: *const f32,
+    /// Packed weights, or transformed ones, as [`WinogradPass::transforms_in_run`] says.
+    pub(super) w: *const f32,
+    pub(super) finish: Finish,
+    pub(super) partials: *mut f32,
+    pub(super) scratch: DisjointMut<'a, f32>,
+}
+
+// SAFETY: tasks read the source and weights, and write the target and partials only at the pixels
+// of their block and the channels of their panels, which no other task has.
+unsafe impl Sync for Shared<'_> {}
+
+/// One block of tiles, some panels.
+pub(super) struct Block<'a> {
+    pub(super) shared: &'a Shared<'a>,
+    pub(super) thread: usize,
+    pub(super) block: usize,
+    pub(super) panels: Range<usize>,
+}
+
+impl Kernel for Block<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        self.multiply_and_finish(s);
+    }
+}
+
+impl Block<'_> {
+    #[inline(always)]
+    fn multiply_and_finish<S: Simd>(&self, s: S) {
+        let pass = self.shared.pass;
+        let len = pass.scratch_len();
+        // SAFETY: no two tasks run at once on the same thread.
+        let scratch =
+            unsafe { self.shared.scratch.slice(self.thread * len..(self.thread + 1) * len) };
+        let (inputs, rest) = scratch.split_at_mut(pass.tiles.products() * pass.input_stride());
+        let (products, rest) = rest.split_at_mut(pass.tiles.products() * pass.product_stride());
+        let (fresh, outputs) = rest.split_at_mut(pass.fresh_len());
+        let first = self.block * pass.block_tiles();
+        let count = pass.block_tiles().min(pass.all_tiles() - first);
+        match pass.tiles {
+            Tiles::Two => self.transform_inputs::<Two, S>(s, first..first + count, inputs),
+            Tiles::Four => self.transform_inputs::<Four, S>(s, first..first + count, inputs),
+        }
+        let mut table = Table::new();
+        // SAFETY: each row of the table is `cin` floats inside `inputs`.
+        unsafe {
+            let (start, stride) = (inputs.as_ptr(), pass.input_stride());
+            table.fill_matrix(start, (pass.tiles.products(), stride), (count, pass.row_stride()));
+        }
+        for index in self.panels.clone() {
+            let panel = pass.layout.panel(index);
+            self.multiply(s, (&table, count), &panel, fresh, products);
+            let mut sums = PanelSums([[0.0; 32]; 2]);
+            match pass.tiles {
+                Tiles::Two => self.finish_tiles::<Two, S>(
+                    s,
+                    (first, count),
+                    panel,
+                    products,
+                    outputs,
+                    &mut sums,
+                ),
+                Tiles::Four => self.finish_tiles::<Four, S>(
+                    s,
+                    (first, count),
+                    panel,
+                    products,
+                    outputs,
+                    &mut sums,
+                ),
+            }
+            if !matches!(self.shared.finish.sums, Sums::None) {
+                self.store_sums(&panel, &sums);
+            }
+        }
+        if self.shared.finish.stream {
+            s.fence();
+        }
+    }
+
+    #[inline(always)]
+    fn transform_inputs<T: Transform, S: Simd>(
+        &self,
+        s: S,
+        tiles: Range<usize>,
+        inputs: &mut [f32],
+    ) {
+        let (pass, stride) = (self.shared.pass, self.shared.pass.input_stride());
+        for (index, tile) in tiles.enumerate() {
+            let row = index * pass.row_stride();
+            assert!(row + pass.source[2] <= stride);
+            // SAFETY: the caller of `run` vouches for the source; `inputs` has `stride` floats for
+            // each product, of which the row is a part, as asserted.
+            unsafe {
+                let to = (inputs.as_mut_ptr().add(row), stride);
+                pass.transform_input::<T, S>(s, self.shared.source, pass.place(tile), to);
+            }
+        }
+    }
+
+    /// All products of a panel, slice after slice of the input channels where weights are transformed
+    /// here; the sums go on from slice to slice, in the same order as those of a whole.
+    #[inline(always)]
+    fn multiply<S: Simd>(
+        &self,
+        s: S,
+        (table, count): (&Table, usize),
+        panel: &Panel,
+        fresh: &mut [f32],
+        products: &mut [f32],
+    ) {
+        let (pass, cin) = (self.shared.pass, self.shared.pass.source[2]);
+        let in_run = pass.transforms_in_run();
+        let mut sums = PanelSums([[0.0; 32]; 2]);
+        for offset in (0..cin).step_by(if in_run { FRESH_DEPTH } else { cin }) {
+            let depth = if in_run { FRESH_DEPTH.min(cin - offset) } else { cin };
+            let (weights, stride) = if in_run {
+                self.transform_weights(s, panel, offset..offset + depth, fresh);
+                (fresh.as_ptr(), FRESH_STRIDE)
+            } else {
+                let start = panel.start / 9 * pass.tiles.products();
+                (self.shared.w.wrapping_add(start), cin * panel.width)
+            };
+            for product in 0..pass.tiles.products() {
+                let work = Work {
+                    table,
+                    rows: 0..count,
+                    ahead: 0,
+                    taps: &super::gather::ONE_TAP,
+                    first_tap: product,
+                    depth,
+                    offset,
+                    weights: weights.wrapping_add(product * stride),
+                    width: panel.width,
+                    channel: panel.first,
+                    channels: panel.channels,
+                    finish: &self.shared.finish,
+                    raw: products[product * pass.product_stride()..].as_mut_ptr(),
+                    accumulate: 0 < offset,
+                };
+                // SAFETY: the table's rows are valid for `cin` floats, the weights for the depth times
+                // `width`, and each product has room for the block's rows and a tile's overhang.
+                unsafe { run_tiles::<S, true>(s, &work, &mut sums) };
+            }
+        }
+    }
+
+    /// The weights of some input channels of a panel, a row of [`FRESH_STRIDE`] floats a product.
+    #[inline(always)]
+    fn transform_weights<S: Simd>(
+        &self,
+        s: S,
+        panel: &Panel,
+        channels: Range<usize>,
+        fresh: &mut [f32],
+    ) {
+        let pass = self.shared.pass;
+        let (tap, len) = (pass.source[2] * panel.width, channels.len() * panel.width);
+        // SAFETY: the caller of `run` gives packed weights, of which a panel has nine taps.
+        let w =
+            unsafe { std::slice::from_raw_parts(self.shared.w.wrapping_add(panel.start), 9 * tap) };
+        let (w, u) = ((&w[channels.start * panel.width..], tap), (fresh, FRESH_STRIDE));
+        let whole = panel.width.is_multiple_of(S::LANES);
+        match (pass.tiles, whole) {
+            (Tiles::Two, true) => transform_taps::<Two, S>(s, pass.flipped, len, w, u),
+            (Tiles::Four, true) => transform_taps::<Four, S>(s, pass.flipped, len, w, u),
+            (Tiles::Two, false) => {
+                transform_taps::<Two, S::Half>(s.half(), pass.flipped, len, w, u);
+            }
+            (Tiles::Four, false) => {
+                transform_taps::<Four, S::Half>(s.half(), pass.flipped, len, w, u);
+            }
+        }
+    }
+
+    /// Transforms a panel's products back and finishes them, a few tiles at a time.
+    #[inline(always)]
+    fn finish_tiles<T: Transform, S: Simd>(
+        &self,
+        s: S,
+        (first, count): (usize, usize),
+        panel: Panel,
+        products: &[f32],
+        outputs: &mut [f32],
+        sums: &mut PanelSums,
+    ) {
+        let mut targets = [0; MAX_TARGETS];
+        for part in (0..count).step_by(TILES_A_FINISH) {
+            let tiles = part..count.min(part + TILES_A_FINISH);
+            let rows = self.transform_back::<T, S>(
+                s,
+                (first, tiles, panel.width),
+                products,
+                outputs,
+                &mut targets,
+            );
+            self.finish_rows(s, &targets[..rows], panel, outputs, sums);
+        }
+    }
+
+    fn store_sums(&self, panel: &Panel, sums: &PanelSums) {
+        let channels = self.shared.pass.layout.cout;
+        for (which, sums) in sums.0.iter().enumerate() {
+            // SAFETY: the caller of `run` gives room for each block's two rows of channels; no
+            // other task has this block and panel.
+            unsafe {
+                let row = self.shared.partials.add((self.block * 2 + which) * channels);
+                row.add(panel.first).copy_from_nonoverlapping(sums.as_ptr(), panel.channels);
+            }
+        }
+    }
+
+    /// `Aᵀ p A` of some tiles: pixels that lie in the target, row after row of `width` floats, and
+    /// where in the target each goes. Returns how many.
+    #[inline(always)]
+    fn transform_back<T: Transform, S: Simd>(
+        &self,
+        s: S,
+        (first, tiles, width): (usize, Range<usize>, usize),
+        products: &[f32],
+        outputs: &mut [f32],
+        targets: &mut [usize; MAX_TARGETS],
+    ) -> usize {
+        let pass = self.shared.pass;
+        let ([h, w], channels, stride) = (pass.target, pass.layout.cout, pass.product_stride());
+        let half = s.half();
+        let half_lanes = <S::Half as Simd>::LANES;
+        let full = width / S::LANES * S::LANES;
+        let mut rows = 0;
+        for tile in tiles {
+            let place = pass.place(first + tile);
+            let (tall, wide) = (T::OUT.min(h - place.y), T::OUT.min(w - place.x));
+            for y in 0..tall {
+                for x in 0..wide {
+                    let pixel = (place.image * h + place.y + y) * w + place.x + x;
+                    targets[rows + y * wide + x] = pixel * channels;
+                }
+            }
+            let inside = (tall, wide);
+            let to = &mut outputs[rows * width..(rows + tall * wide) * width];
+            for j in (0..full).step_by(S::LANES) {
+                output_square::<T, S>(
+                    s,
+                    &products[tile * width + j..],
+                    stride,
+                    inside,
+                    (&mut to[j..], width),
+                );
+            }
+            for j in (full..width).step_by(half_lanes) {
+                output_square::<T, S::Half>(
+                    half,
+                    &products[tile * width + j..],
+                    stride,
+                    inside,
+                    (&mut to[j..], width),
+                );
+            }
+            rows += tall * wide;
+        }
+        rows
+    }
+
+    #[inline(always)]
+    fn finish_rows<S: Simd>(
+        &self,
+        s: S,
+        targets: &[usize],
+        panel: Panel,
+        outputs: &[f32],
+        sums: &mut PanelSums,
+    ) {
+        let [first, second] = sums.0.each_mut().map(|sums| sums.as_mut_ptr());
+        assert!(targets.len() * panel.width <= outputs.len());
+        let half_lanes = <S::Half as Simd>::LANES;
+        let full = panel.width / S::LANES * S::LANES;
+        // SAFETY: `outputs` has a row of `width` floats for each target; targets lie inside the
+        // target tensor, whose pointers the caller of `run` vouches for; a panel's sums have room
+        // for its width.
+        unsafe {
+            let column = |at: usize, lanes: usize| Column {
+                sums: outputs.as_ptr().add(at),
+                stride: panel.width,
+                targets,
+                channel: panel.first + at,
+                valid: panel.channels.saturating_sub(at).min(lanes),
+                first: first.add(at),
+                second: second.add(at),
+            };
+            for j in (0..full).step_by(S::LANES) {
+                finish(s, &self.shared.finish, &column(j, S::LANES));
+            }
+            for j in (full..panel.width).step_by(half_lanes) {
+                finish(s.half(), &self.shared.finish, &column(j, half_lanes));
+            }
+        }
+    }
+}
+
+/// Tiles that are transformed back before they are finished: their outputs stay in the first cache.
+const TILES_A_FINISH: usize = 4;
+/// Output pixels of those.
+const MAX_TARGETS: usize = TILES_A_FINISH * 16;
