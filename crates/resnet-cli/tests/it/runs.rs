@@ -76,6 +76,17 @@ fn a_killed_run_goes_on_as_if_nothing_had_been() {
 }
 
 #[test]
+fn recomputing_changes_no_bit_of_a_run() {
+    let session = Session::new();
+    for (run, flag) in [("kept", ""), ("again", "--recompute")] {
+        let answer = session.run(&format!("train {TINY} --run {run} --epochs 2 --quiet {flag}"));
+        assert_eq!(answer.status, Some(0), "{}", answer.stderr);
+    }
+    assert!(last(&session, "again") == last(&session, "kept"));
+    assert_eq!(metrics(&session, "again"), metrics(&session, "kept"));
+}
+
+#[test]
 fn asked_to_stop_it_saves_and_can_go_on() {
     let session = Session::new();
     assert_eq!(
