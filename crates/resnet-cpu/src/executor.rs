@@ -198,6 +198,7 @@ impl Executor for CpuExecutor {
             let smaller = lower::lower(&graph, isa, threads, purpose, true)?;
             plan = if smaller.arena_bytes < plan.arena_bytes { smaller } else { plan };
         }
+        debug_assert!(plan.places_are_disjoint(), "live buffers overlap");
         let states = plan.states.iter().map(|state| self.states.bind(state));
         let states = states.collect::<Result<Vec<usize>, ExecutorError>>()?;
         let derived = Derived::new(folds, &plan, &mut self.states)?;
