@@ -1,10 +1,14 @@
 //! Long proofs: claims that take a quiet machine and some minutes, and so are no tests.
 
+mod index;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, bail, ensure};
 use serde_json::Value;
+
+pub use self::index::index;
 
 /// Threads whose runs must end in the same bits.
 const THREADS: [usize; 4] = [1, 2, 3, 7];

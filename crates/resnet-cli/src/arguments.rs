@@ -33,6 +33,7 @@ pub(crate) enum Command {
     Eval(command::eval::Options),
     Classify(command::classify::Options),
     Info(command::info::Options),
+    Data(command::data::Options),
     Bench(command::bench::Options),
 }
 
@@ -233,7 +234,9 @@ mod tests {
 
     #[test]
     fn the_examples_of_the_help_are_understood() {
-        for command in Arguments::command().get_subcommands() {
+        let all = Arguments::command();
+        let nested = all.get_subcommands().flat_map(|command| command.get_subcommands());
+        for command in all.get_subcommands().chain(nested) {
             let help = command.get_after_help().expect("every command has examples").to_string();
             check(command.get_name(), &help, 2);
         }

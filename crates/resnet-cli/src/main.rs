@@ -34,6 +34,7 @@ fn run(command: &Command, view: &View) -> Outcome {
         Command::Eval(options) => command::eval::run(options, view, &stop),
         Command::Classify(options) => command::classify::run(options, view),
         Command::Info(options) => command::info::run(options, view),
+        Command::Data(options) => command::data::run(options, view),
         Command::Bench(options) => command::bench::run(options, view),
     }
 }

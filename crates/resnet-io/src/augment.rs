@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use resnet_core::rng::{Purpose, Stream};
 use serde::{Deserialize, Serialize};
 
-use crate::picture::{Colour, Image, ImageRef};
+use crate::picture::{Colour, Image, ImageRef, Part};
 use crate::resize::{resize, shorter_side};
 
 /// One step of a recipe's `[augment]`, or of evaluation.
@@ -74,6 +74,27 @@ pub fn stream_for(seed: u64, epoch: u32, sample_id: u64) -> Stream {
     Stream::new(seed, Purpose::Augment, epoch, sample_id)
 }
 
+/// The part of a picture of this size that the steps begin by cutting out, if they do so before all else; draws
+/// what that step draws. [`prepare_after_cut`] goes on with the part.
+pub fn first_cut(steps: &[Step], size: (usize, usize), stream: &mut Stream) -> Option<Part> {
+    match steps.first()? {
+        Step::RandomResizedCrop { scale, ratio, .. } => {
+            Some(random_part(size, (*scale, *ratio), stream))
+        }
+        _ => None,
+    }
+}
+
+/// Takes the part that [`first_cut`] chose through the rest of `steps`: the same pixels as [`apply`] of the
+/// whole picture.
+fn apply_after_cut<'a>(part: ImageRef<'_>, steps: &[Step], stream: &mut Stream) -> Picture<'a> {
+    let Some((Step::RandomResizedCrop { size, .. }, rest)) = steps.split_first() else {
+        return owned(apply(part, steps, stream));
+    };
+    let scaled = resize(part, *size as usize, *size as usize);
+    owned(apply(scaled.view(), rest, stream))
+}
+
 /// Takes a picture through `steps`.
 pub fn apply<'a>(picture: ImageRef<'a>, steps: &[Step], stream: &mut Stream) -> Picture<'a> {
     let mut picture =
@@ -124,12 +145,35 @@ pub fn prepare(
             grey.view()
         }
     };
-    let found = apply(picture, steps, stream);
+    append(apply(picture, steps, stream), colour, pixels)
+}
+
+/// [`prepare`], for the part that [`first_cut`] chose.
+pub fn prepare_after_cut(
+    part: ImageRef<'_>,
+    colour: Colour,
+    steps: &[Step],
+    stream: &mut Stream,
+    pixels: &mut Vec<u8>,
+) -> (usize, usize) {
+    let grey;
+    let part = match colour {
+        Colour::Rgb => part,
+        Colour::Grey => {
+            grey = part.to_grey();
+            grey.view()
+        }
+    };
+    append(apply_after_cut(part, steps, stream), colour, pixels)
+}
+
+/// Appends a picture's pixels in a network's colours; its columns and rows.
+fn append(picture: Picture<'_>, colour: Colour, pixels: &mut Vec<u8>) -> (usize, usize) {
     match colour {
-        Colour::Rgb => pixels.extend_from_slice(&found.pixels),
-        Colour::Grey => pixels.extend(found.pixels.as_chunks::<3>().0.iter().map(|rgb| rgb[0])),
+        Colour::Rgb => pixels.extend_from_slice(&picture.pixels),
+        Colour::Grey => pixels.extend(picture.pixels.as_chunks::<3>().0.iter().map(|rgb| rgb[0])),
     }
-    (found.width, found.height)
+    (picture.width, picture.height)
 }
 
 /// A picture on its way through the steps: borrowed until the first step that changes it.
@@ -154,15 +198,6 @@ impl From<Image> for Picture<'static> {
     fn from(image: Image) -> Picture<'static> {
         Picture { width: image.width, height: image.height, pixels: image.pixels.into() }
     }
-}
-
-/// A rectangle of a picture.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Part {
-    x: usize,
-    y: usize,
-    width: usize,
-    height: usize,
 }
 
 /// torchvision's `RandomResizedCrop.get_params`: ten tries at an area and proportions that fit, then

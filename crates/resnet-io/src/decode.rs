@@ -8,7 +8,7 @@ use std::io::Cursor;
 use image::{ImageError, ImageReader, Limits};
 
 use crate::error::DataError;
-use crate::picture::Image;
+use crate::picture::{Image, Part};
 
 /// The most pixels that are decoded: where Pillow's limit against decompression bombs becomes an error.
 pub const MAX_PIXELS: u64 = 2 * 89_478_485;
@@ -34,17 +34,43 @@ pub fn decode(name: &str, bytes: &[u8]) -> Result<Image, DataError> {
     }
 }
 
+/// Decodes the part of a JPEG that `choose` picks, given its columns and rows: the same pixels as of the whole
+/// picture, in less time. None for a file of another format, and where `choose` picks none.
+///
+/// # Errors
+/// As [`decode`], wherever in the file the damage is.
+pub fn decode_part(
+    name: &str,
+    bytes: &[u8],
+    choose: impl FnOnce(usize, usize) -> Option<Part>,
+) -> Result<Option<Image>, DataError> {
+    if !bytes.starts_with(&JPEG_START) {
+        return Ok(None);
+    }
+    let damaged = |reason: String| DataError::Decode { name: name.into(), reason };
+    let header = jpeg::header(bytes).map_err(damaged)?;
+    check_size(name, header.width as u64, header.height as u64)?;
+    let Some(part) = choose(header.width, header.height) else { return Ok(None) };
+    let pixels = jpeg::part(bytes, &header, part).map_err(damaged)?;
+    let pixels = rgb(pixels, &header);
+    Ok(Some(Image { width: part.width, height: part.height, pixels }))
+}
+
 fn decode_jpeg(name: &str, bytes: &[u8]) -> Result<Image, DataError> {
     let damaged = |reason: String| DataError::Decode { name: name.into(), reason };
     let header = jpeg::header(bytes).map_err(damaged)?;
     check_size(name, header.width as u64, header.height as u64)?;
     let pixels = jpeg::pixels(bytes, &header).map_err(damaged)?;
-    let pixels = match header.channels {
+    let pixels = rgb(pixels, &header);
+    Ok(Image { width: header.width, height: header.height, pixels })
+}
+
+fn rgb(pixels: Vec<u8>, header: &jpeg::Header) -> Vec<u8> {
+    match header.channels {
         1 => modes::grey(&pixels),
         4 => modes::cmyk(&pixels, header.adobe),
         _ => pixels,
-    };
-    Ok(Image { width: header.width, height: header.height, pixels })
+    }
 }
 
 fn decode_other(name: &str, bytes: &[u8]) -> Result<Image, DataError> {

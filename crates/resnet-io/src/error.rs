@@ -159,6 +159,32 @@ pub enum DataError {
         /// What would do.
         expected: String,
     },
+    /// A picture that no file of the format can hold.
+    #[error("a picture of {width}x{height} pixels cannot be written: {reason}")]
+    Encode {
+        /// Pixels in a row.
+        width: usize,
+        /// Rows.
+        height: usize,
+        /// What the encoder said.
+        reason: String,
+    },
+    /// Shards of other pictures, or packed in another way.
+    #[error("{place}: says that the folder holds shards of other pictures, or packed otherwise", place = place.display())]
+    OtherPack {
+        /// The file that says so.
+        place: PathBuf,
+    },
+    /// Broken pictures where none are allowed.
+    #[error("{broken} of {images} images cannot be read; the first: {first}")]
+    BrokenPictures {
+        /// How many cannot be read.
+        broken: usize,
+        /// How many there are.
+        images: usize,
+        /// What is wrong with the first, beginning with its name.
+        first: String,
+    },
     /// Every picture of a class is broken.
     #[error("class {class:?}: none of its {images} images can be read; the last problem: {last}")]
     NoReadable {
@@ -213,6 +239,13 @@ impl DataError {
             }
             DataError::SplitTwice { .. } => "leave --val-fraction out".into(),
             DataError::TooLarge { .. } => "scale it down, or leave it out".into(),
+            DataError::Encode { .. } => "--resize scales pictures down".into(),
+            DataError::OtherPack { .. } => {
+                "another --out packs anew; the same flags go on with what is there".into()
+            }
+            DataError::BrokenPictures { .. } => {
+                "without --strict others take their places; repair them, or leave them out".into()
+            }
             DataError::NoReadable { .. } => "look at the files, or leave the class out".into(),
             DataError::Io { source, .. } => system_hint(source),
         })

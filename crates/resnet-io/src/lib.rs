@@ -8,13 +8,18 @@
 
 pub mod augment;
 pub mod decode;
+pub mod encode;
 mod error;
 pub mod loader;
 pub mod mix;
+pub mod pack;
 mod picture;
+pub mod readable;
 pub mod resize;
+pub mod sheet;
 pub mod source;
+pub mod survey;
 pub mod weights;
 
 pub use crate::error::{DataError, system_hint};
-pub use crate::picture::{Colour, Image, ImageRef, luma};
+pub use crate::picture::{Colour, Image, ImageRef, Part, luma};

@@ -1,8 +1,8 @@
 //! Batches of pictures, made by worker threads, delivered in order.
 //!
 //! What a batch holds is a function of (source, specification, epoch, step) alone: workers only decide when it
-//! is ready. They fill whole batches, up to a bounded number ahead of the consumer, into buffers that it hands
-//! back. A broken picture is named in its batch; in training another sample, drawn by counter, takes its place,
+//! is ready. They fill pieces of batches, up to a bounded number ahead of the consumer, into buffers that it
+//! hands back. A broken picture is named in its batch; in training another sample, drawn by counter, takes its place,
 //! in evaluation it is left out.
 
 mod fill;
@@ -12,7 +12,7 @@ mod queue;
 use std::sync::Arc;
 
 use self::fill::Filler;
-pub use self::order::{epoch_order, steps_per_epoch};
+pub use self::order::{LastBatch, Order, Sampling, balanced_order, epoch_order, steps_per_epoch};
 pub use self::queue::Batches;
 use crate::augment::Step;
 use crate::error::DataError;
@@ -48,6 +48,8 @@ pub struct LoaderSpec {
     pub mix: Option<Mix>,
     /// The seed of order, augmentation, mixing and replacement.
     pub seed: u64,
+    /// How often samples come, how batches are cut, and which piece of them is made here.
+    pub order: Order,
     /// Threads that make batches, at least one.
     pub workers: usize,
 }
@@ -87,6 +89,23 @@ impl Batch {
     /// Whether every picture of it was broken.
     pub fn is_empty(&self) -> bool {
         self.labels.is_empty()
+    }
+
+    /// Takes all pictures out; the buffers stay.
+    fn clear(&mut self) {
+        self.pixels.clear();
+        self.labels.clear();
+        self.targets.clear();
+        self.samples.clear();
+        self.broken.clear();
+    }
+
+    /// Takes over what another batch holds, behind its own.
+    fn append(&mut self, piece: &mut Batch) {
+        self.pixels.append(&mut piece.pixels);
+        self.labels.append(&mut piece.labels);
+        self.samples.append(&mut piece.samples);
+        self.broken.append(&mut piece.broken);
     }
 
     /// The pixels of one picture, `[height, width, channels]`.
@@ -140,7 +159,7 @@ impl Loader {
 
     /// The number of batches in an epoch.
     pub fn steps_per_epoch(&self) -> usize {
-        steps_per_epoch(self.filler.source.len(), self.filler.spec.batch_size)
+        self.filler.steps_per_epoch()
     }
 
     /// Starts the workers at `first_step` of `epoch`; the batches end with the epoch.

@@ -93,3 +93,16 @@ impl<'a> ImageRef<'a> {
         &self.pixels[start..start + 3 * columns]
     }
 }
+
+/// A rectangle of a picture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// The first column.
+    pub x: usize,
+    /// The first row.
+    pub y: usize,
+    /// Columns.
+    pub width: usize,
+    /// Rows.
+    pub height: usize,
+}

@@ -1,17 +1,28 @@
 //! Where pictures come from: a list of labelled samples, and the ways to open one.
 
+mod cached;
 mod cifar;
 mod files;
 mod generated;
+mod idx;
+mod keyed;
+mod layout;
+mod list;
 mod open;
+mod place;
+mod relabel;
+mod shards;
 mod subset;
 
 use std::borrow::Cow;
 
+pub use self::cached::{Cached, memory_to_spare};
 pub use self::cifar::Cifar;
 pub use self::files::PictureFiles;
 pub use self::generated::{Generated, GeneratedSpec, GeneratedSplit};
-pub use self::open::{DataSet, OpenOptions, open};
+pub use self::idx::Idx;
+pub use self::open::{DataSet, OpenOptions, open, open_any};
+pub use self::relabel::Relabelled;
 pub use self::subset::{Subset, split_by_fraction};
 use crate::error::DataError;
 use crate::picture::ImageRef;
@@ -35,8 +46,13 @@ pub trait Source: Send + Sync {
     /// What to call sample `index` in a message: a path, or a file and record.
     fn name(&self, index: usize) -> String;
 
-    /// Who sample `index` is, wherever and in whatever order it is read: [`sample_id`] of its name
-    /// within the source.
+    /// What sample `index` is called within the source: what [`Source::id`] hashes.
+    fn key(&self, index: usize) -> String {
+        self.name(index)
+    }
+
+    /// Who sample `index` is, wherever and in whatever order it is read: [`sample_id`] of its
+    /// [`Source::key`].
     fn id(&self, index: usize) -> u64;
 
     /// The bytes of sample `index`.

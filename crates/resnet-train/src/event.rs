@@ -102,6 +102,8 @@ pub struct Step {
     pub seconds: f64,
     /// Rate since the epoch, or this process, began.
     pub images_per_second: f64,
+    /// Share of that time in which training waited for pictures.
+    pub wait_fraction: f64,
 }
 
 /// An epoch.
@@ -124,6 +126,8 @@ pub struct Epoch {
     /// Share of them whose class is among the five highest.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub val_top5: Option<f64>,
+    /// Training pictures that could not be read, whose places others took.
+    pub replaced: u64,
     /// Validation pictures that could not be read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub skipped: Option<u64>,

@@ -8,13 +8,14 @@ use resnet_core::spec::{NetworkSpec, ShortcutKind, StemKind, StemSpec};
 use resnet_core::step::{Decay, SgdOptions, Targets};
 use resnet_io::augment::Step;
 use resnet_io::decode::decode;
-use resnet_io::loader::{self, Loader, LoaderSpec};
+use resnet_io::loader::{self, Loader, LoaderSpec, Order};
 use resnet_io::mix::Mix;
-use resnet_io::source::{self, DataSet, Encoded, OpenOptions, Source};
+use resnet_io::source::{self, Cached, DataSet, Encoded, OpenOptions, Relabelled, Source};
 use resnet_io::weights::{self, Head, ModelMeta};
-use resnet_io::{Colour, DataError};
+use resnet_io::{Colour, DataError, readable};
 use serde::Serialize;
 
+use crate::classes::Classes;
 use crate::engine::{Plan, StateTensor};
 use crate::error::TrainError;
 use crate::model::{colour_of, fresh_states, matched_states, network};
@@ -71,6 +72,9 @@ pub fn prepare(mut recipe: Recipe, batch_size: BatchSize) -> Result<Setup, Train
     if let [class] = &classes[..] {
         return Err(DataError::OneClass { place: address, class: class.clone() }.into());
     }
+    if recipe.data.strict {
+        check_readable([data.train.as_ref(), data.for_validation()])?;
+    }
     let picture = first_picture(train.as_ref())?;
     let mut spec = choose_network(&mut recipe, picture.size)?;
     spec.classes = classes.len();
@@ -81,7 +85,10 @@ pub fn prepare(mut recipe: Recipe, batch_size: BatchSize) -> Result<Setup, Train
     let train_size = recipe.augment.size.map_or(preprocess.crop, |size| [size; 2]);
     notices.extend(fit_augmentation(&mut recipe, &preprocess, train_size));
     notices.extend(clamp_batch_size(&mut recipe, batch_size, train.len()));
-    let val = validation(&data, &classes)?;
+    let (mut train, mut val) = (train, validation(&data, &classes)?);
+    if recipe.data.cache {
+        notices.push(cached([Some(&mut train), val.as_mut()].into_iter().flatten().collect()));
+    }
     if val.is_none() {
         let text = "there are no validation pictures, so nothing is evaluated: --val-fraction 0.1 \
                     holds some back";
@@ -125,6 +132,11 @@ fn training_batches(recipe: &Recipe, [height, width]: [usize; 2], colour: Colour
         steps: recipe.augment.steps.clone(),
         mix: mix(recipe),
         seed: recipe.train.seed,
+        order: Order {
+            sampling: recipe.data.sampling,
+            last_batch: recipe.data.last_batch,
+            ..Order::default()
+        },
         workers: recipe.data.workers,
     }
 }
@@ -212,7 +224,37 @@ fn to_json(value: &impl Serialize) -> serde_json::Value {
 fn open(recipe: &Recipe) -> Result<DataSet, TrainError> {
     let data = &recipe.data;
     let options = OpenOptions { val: data.val.clone(), val_fraction: data.val_fraction };
-    Ok(source::open(&data.source, &options)?)
+    let mut set = source::open(&data.source, &options)?;
+    let parts = [&mut set.train, &mut set.val, &mut set.test];
+    if let Some(file) = &data.classes_file {
+        let known = Classes::read(file.as_ref())?;
+        for part in parts.into_iter().flatten() {
+            let places = known.positions(part.classes(), known.labels.len())?;
+            let relabelled = Relabelled::by_place(part.clone(), known.labels.clone(), places);
+            *part = Arc::new(relabelled);
+        }
+    }
+    Ok(set)
+}
+
+/// Sources that keep what they have decoded, as far as memory goes.
+fn cached(parts: Vec<&mut Arc<dyn Source>>) -> String {
+    /// Where the system does not tell how much memory there is.
+    const UNKNOWN: u64 = 1 << 30;
+    let all: usize = parts.iter().map(|part| part.len()).sum();
+    let bytes = source::memory_to_spare().unwrap_or(UNKNOWN);
+    for part in parts {
+        // Each its share by number.
+        let share = (bytes as f64 * part.len() as f64 / all.max(1) as f64) as u64;
+        *part = Arc::new(Cached::new(part.clone(), share));
+    }
+    format!("decoded pictures are kept in memory, {} MiB at most", bytes >> 20)
+}
+
+/// Reads all pictures of these parts on all processors: nothing else computes yet.
+fn check_readable(parts: [Option<&Arc<dyn Source>>; 2]) -> Result<(), DataError> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    parts.into_iter().flatten().try_for_each(|part| readable::check(part.as_ref(), threads))
 }
 
 /// What the pictures of a set are like.

@@ -5,6 +5,7 @@
 //! begun epoch are kept to the bit. So a resumed run goes on as if nothing had been.
 //! [`crate::checkpoint`] says in which order things are written.
 
+mod broken;
 mod report;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,6 +16,7 @@ use resnet_core::step::Targets;
 use resnet_io::loader::{Batch, Batches};
 use resnet_io::weights::{ModelMeta, atomic};
 
+use self::broken::{Part, Told};
 use self::report::Reporter;
 use crate::checkpoint::{self, Best, Bits, Progress};
 use crate::engine::{BatchTargets, Engine};
@@ -78,6 +80,7 @@ struct Trainer<'a> {
     meta: ModelMeta,
     progress: Progress,
     report: Reporter<'a>,
+    told: Told,
     stop: &'a AtomicBool,
     on_moment: Option<&'a dyn Fn(Moment)>,
     /// When this process began to train.
@@ -124,6 +127,7 @@ impl<'a> Trainer<'a> {
             seconds_before: progress.seconds,
             progress,
             report,
+            told: Told::default(),
             stop: control.stop,
             on_moment: control.on_moment,
             started: Instant::now(),
@@ -199,6 +203,7 @@ impl<'a> Trainer<'a> {
                 return Ok(Some(ending));
             }
             let Some(batch) = batches.next_batch()? else { break };
+            pace.waited_seconds = batches.waited().as_secs_f64();
             self.step(&batch, &mut pace)?;
             batches.recycle(batch);
             self.save_if_due()?;
@@ -235,10 +240,8 @@ impl<'a> Trainer<'a> {
     }
 
     fn step(&mut self, batch: &Batch, pace: &mut Pace) -> Result<(), TrainError> {
-        for broken in &batch.broken {
-            self.report
-                .note(Event::Notice(format!("{}; another takes its place", broken.problem)))?;
-        }
+        self.told.tell(&mut self.report, Part::Train, &batch.broken)?;
+        self.progress.replaced += batch.broken.len() as u64;
         let hyper = self.hyper();
         let targets = match self.engine.plan().targets {
             Targets::Classes => BatchTargets::Classes(&batch.labels),
@@ -268,6 +271,7 @@ impl<'a> Trainer<'a> {
             grad_norm: grad_norm.map(f64::from).filter(|norm| norm.is_finite()),
             seconds: self.seconds(),
             images_per_second: pace.images as f64 / pace.began.elapsed().as_secs_f64(),
+            wait_fraction: pace.waited_seconds / pace.began.elapsed().as_secs_f64(),
         });
         if self.progress.step.is_multiple_of(self.setup.recipe.train.log_every) {
             self.report.measure(&event)?;
@@ -328,6 +332,7 @@ impl<'a> Trainer<'a> {
             val_loss: score.map(|score| score.loss),
             val_top1: score.map(|score| score.top1),
             val_top5: score.map(|score| score.top5),
+            replaced: std::mem::take(&mut self.progress.replaced),
             skipped: score.map(|score| score.skipped),
             best: is_best,
             images_per_second: pace.images as f64 / pace.train_seconds,
@@ -362,9 +367,7 @@ impl<'a> Trainer<'a> {
             }
         })?;
         let Some(Evaluation { score, broken, .. }) = found else { return Ok(None) };
-        for broken in broken {
-            self.report.note(Event::Notice(format!("{}; left out", broken.problem)))?;
-        }
+        self.told.tell(&mut self.report, Part::Val, &broken)?;
         if !score.loss.is_finite() {
             let lr = self.hyper().lr;
             return Err(self.not_finite("evaluation's loss".into(), self.progress.step, lr));

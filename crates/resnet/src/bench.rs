@@ -1,6 +1,7 @@
 //! Timing a network: what it reaches, after its outputs have been checked; as a whole, layer by
 //! layer, against the machine's limits, and its kernels against each other.
 
+pub mod data;
 pub mod kernels;
 pub mod layers;
 pub mod roofline;

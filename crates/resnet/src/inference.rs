@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use resnet_io::augment::{self, Step};
 use resnet_io::decode::decode;
-use resnet_io::loader::{self, Loader, LoaderSpec};
+use resnet_io::loader::{self, Loader, LoaderSpec, Order};
 use resnet_io::source::Source;
 use resnet_io::{DataError, ImageRef};
 use resnet_train::TrainError;
@@ -114,6 +114,7 @@ impl Predictor {
             steps: self.steps(),
             mix: None,
             seed: 0,
+            order: Order::default(),
             workers: options.workers,
         };
         let loader = Loader::new(source.clone(), spec)?;

@@ -35,4 +35,4 @@ pub use resnet_train::model::{Model, ModelRequest};
 
 pub use crate::device::Device;
 pub use crate::inference::{EvaluateOptions, Predictor};
-pub use crate::training::{Training, default_recipe, is_wrong_usage};
+pub use crate::training::{Training, default_recipe, is_wrong_usage, set_up};

@@ -34,11 +34,7 @@ impl Training {
         assignments: &[Assignment],
         device: Device,
     ) -> Result<Training, TrainError> {
-        let chosen = recipe.cloned().unwrap_or_else(|| default_recipe(assignments));
-        let resolved = recipe::resolve(Some(&chosen), assignments)?;
-        let is_given = assignments.iter().any(|a| a.key == "train.batch_size");
-        let batch_size = if is_given { BatchSize::Given } else { BatchSize::Default };
-        let setup = prepare(resolved, batch_size)?;
+        let setup = set_up(recipe, assignments)?;
         let folder = RunFolder::create(run, &setup.recipe)?;
         Ok(Training { setup, folder, device })
     }
@@ -99,6 +95,21 @@ impl Training {
     }
 }
 
+/// Resolves a recipe and changes to it, and opens the pictures, without a run. Without a recipe, the one
+/// for these pictures is taken ([`default_recipe`]).
+///
+/// # Errors
+/// Whatever of the recipe cannot be done.
+pub fn set_up(
+    recipe: Option<&RecipeText>,
+    assignments: &[Assignment],
+) -> Result<Setup, TrainError> {
+    let chosen = recipe.cloned().unwrap_or_else(|| default_recipe(assignments));
+    let resolved = recipe::resolve(Some(&chosen), assignments)?;
+    let is_given = assignments.iter().any(|a| a.key == "train.batch_size");
+    prepare(resolved, if is_given { BatchSize::Given } else { BatchSize::Default })
+}
+
 /// The recipe for pictures at an address, where none is named: one of its own for the generated ones
 /// as they come, one for any other.
 pub fn default_recipe(assignments: &[Assignment]) -> RecipeText {
@@ -128,6 +139,7 @@ pub fn is_wrong_usage(error: &TrainError) -> bool {
                 | DataError::EmptySide { .. }
                 | DataError::SplitTwice { .. }
                 | DataError::BatchSize { .. }
+                | DataError::OtherPack { .. }
         ),
         TrainError::Checkpoint(_)
         | TrainError::Weights(_)

@@ -7,6 +7,7 @@ mod roofline;
 use std::io::{self, Write};
 
 use clap::{Args, ValueEnum};
+use resnet::bench::data::{self, DataOptions, DataReport};
 use resnet::bench::kernels::kernels;
 use resnet::bench::layers::layers;
 use resnet::bench::roofline::roofline;
@@ -28,6 +29,7 @@ Examples:
   resnet bench --model resnet18 --mode train --layers
   resnet bench --model resnet50 --batch-size 1 --roofline
   resnet bench --model resnet20 --mode train --batch-size 128 --kernels
+  resnet bench --mode data --data photos --threads 2
   RESNET_ISA=avx2 resnet bench --model resnet18";
 
 /// Time a network
@@ -42,6 +44,9 @@ pub(crate) struct Options {
     /// Network: a name that `resnet info` lists, or a TOML file
     #[arg(long, value_name = "NAME|FILE.toml", default_value = "resnet50")]
     model: String,
+    /// Pictures to load in mode `data`: `generated`, a folder (by class), an archive, CIFAR files
+    #[arg(long, value_name = "ADDR", required_if_eq("mode", "data"))]
+    data: Option<String>,
     /// What to time
     #[arg(long, value_name = "MODE", default_value = "infer")]
     mode: Mode,
@@ -86,9 +91,16 @@ enum Mode {
     Train,
     /// From pixels to logits
     Infer,
+    /// From files to batches: reading, decoding, augmenting
+    Data,
 }
 
 pub(crate) fn run(options: &Options, view: &View) -> Outcome {
+    let mode = match options.mode {
+        Mode::Train => BenchMode::Train,
+        Mode::Infer => BenchMode::Infer,
+        Mode::Data => return loading(options, view),
+    };
     let mut spec = network(&options.model)?;
     options.changes.apply(&mut spec);
     spec.validate().map_err(TrainError::from)?;
@@ -98,10 +110,7 @@ pub(crate) fn run(options: &Options, view: &View) -> Outcome {
     let device = options.compute.device()?;
     let what = BenchOptions {
         spec,
-        mode: match options.mode {
-            Mode::Train => BenchMode::Train,
-            Mode::Infer => BenchMode::Infer,
-        },
+        mode,
         batch_size: options.batch_size,
         isa: device.isa,
         threads: device.threads,
@@ -131,6 +140,38 @@ pub(crate) fn run(options: &Options, view: &View) -> Outcome {
             print(&mut out, &report)?;
         }
     }
+    Ok(Status::Done)
+}
+
+/// Times the loader alone.
+fn loading(options: &Options, view: &View) -> Outcome {
+    if options.batch_size < 2 {
+        let message = format!("--batch-size is {}, expected at least 2", options.batch_size);
+        return Err(Failure::usage(message, "16 is the default"));
+    }
+    let what = DataOptions {
+        address: options.data.clone().unwrap_or_else(|| "generated".into()),
+        size: options.changes.size.unwrap_or(224),
+        batch_size: options.batch_size,
+        workers: options.compute.device()?.threads,
+        seconds: options.seconds,
+    };
+    view.note("reading, decoding and augmenting");
+    let report = data::data(&what).map_err(TrainError::from)?;
+    let mut out = view.stdout();
+    if view.json() {
+        object(&mut out, &report)?;
+        return Ok(Status::Done);
+    }
+    let DataReport { data, size, batch_size, threads, images_per_second, .. } = &report;
+    writeln!(out, "{data}: random parts of {size}x{size}, batch {batch_size}, {threads} threads")?;
+    writeln!(
+        out,
+        "{images_per_second:.1} images/s; one takes {} ms to read, {} to decode, {} to augment",
+        ms(report.read_seconds),
+        ms(report.decode_seconds),
+        ms(report.augment_seconds)
+    )?;
     Ok(Status::Done)
 }
 

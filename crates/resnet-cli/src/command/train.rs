@@ -64,6 +64,15 @@ pub(crate) struct Options {
     /// Share of the training pictures held back for validation
     #[arg(long, value_name = "F", help_heading = "Data")]
     val_fraction: Option<f64>,
+    /// Keep decoded pictures in memory, up to half of what is free
+    #[arg(long, help_heading = "Data")]
+    cache: bool,
+    /// Names of the classes in their order: one a line, or columns `index`, `wnid`, `label` between tabs
+    #[arg(long, value_name = "FILE", help_heading = "Data")]
+    classes_file: Option<String>,
+    /// Read every picture first, and do not start if one is broken
+    #[arg(long, help_heading = "Data")]
+    strict: bool,
     /// What to do: a name or a TOML file
     #[arg(long, value_name = "NAME|FILE.toml", help_heading = "Recipe", conflicts_with = "resume")]
     recipe: Option<String>,
@@ -177,6 +186,9 @@ impl Options {
         add("data.source", "--data", text(&self.data));
         add("data.val", "--val", text(&self.val));
         add("data.val_fraction", "--val-fraction", self.val_fraction.map(toml::Value::Float));
+        add("data.cache", "--cache", self.cache.then_some(toml::Value::Boolean(true)));
+        add("data.classes_file", "--classes-file", text(&self.classes_file));
+        add("data.strict", "--strict", self.strict.then_some(toml::Value::Boolean(true)));
         add("train.epochs", "--epochs", number(self.epochs));
         add("train.batch_size", "--batch-size", number(self.batch_size));
         add("optimizer.lr", "--lr", self.lr.map(toml::Value::Float));

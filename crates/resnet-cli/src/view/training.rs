@@ -143,9 +143,10 @@ fn new_bar(start: &Start) -> ProgressBar {
 }
 
 fn message(step: &Step, epochs: u64) -> String {
-    let Step { epoch, loss, top1, lr, images_per_second, .. } = step;
-    let percent = 100.0 * top1;
+    let Step { epoch, loss, top1, lr, images_per_second, wait_fraction, .. } = step;
+    let (percent, waiting) = (100.0 * top1, 100.0 * wait_fraction);
     format!(
-        "epoch {epoch}/{epochs} loss {loss:.3} top-1 {percent:.1} % lr {lr:.4} {images_per_second:.0} images/s"
+        "epoch {epoch}/{epochs} loss {loss:.3} top-1 {percent:.1} % lr {lr:.4} \
+         {images_per_second:.0} images/s, {waiting:.0} % waiting"
     )
 }

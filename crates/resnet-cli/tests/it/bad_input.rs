@@ -113,12 +113,19 @@ fn a_broken_picture_among_others_is_named_and_counted() {
         }
     }
     session.write("set/cat/words.jpg", "these are words");
-    let line = "train --data set --run r --epochs 1 --batch-size 3 --json";
+    check("broken_pictures_where_none_may_be", &session, "train --data set --run r --strict");
+    let line = "train --data set --val set --run r --epochs 3 --batch-size 3 --json";
     let answer = session.run(line);
     assert_eq!(answer.status, Some(0), "{}", answer.stderr);
     let log = std::fs::read_to_string(session.folder().join("r/log.txt")).unwrap();
-    let line = "note: set/cat/words.jpg: not an image: text; another takes its place";
-    assert!(log.lines().any(|found| found == line), "{log}");
+    for what in ["another takes its place", "left out"] {
+        let line = format!("note: set/cat/words.jpg: not an image: text; {what}");
+        assert_eq!(log.lines().filter(|found| *found == line).count(), 1, "{log}");
+    }
+    let events = answer.stdout.lines().map(|line| serde_json::from_str(line).unwrap());
+    let epochs = events.filter(|event: &serde_json::Value| event["event"] == "epoch");
+    let counts = epochs.map(|epoch| (epoch["replaced"].clone(), epoch["skipped"].clone()));
+    assert_eq!(counts.collect::<Vec<_>>(), vec![(1.into(), 1.into()); 3]);
     let weights = "--weights r/checkpoints/last.safetensors";
     let answer = session.run(&format!("eval {weights} --data set --json"));
     let found: serde_json::Value = serde_json::from_str(&answer.stdout).unwrap();

@@ -5,7 +5,18 @@ use std::path::Path;
 
 use crate::session::Session;
 
-const COMMANDS: [&str; 5] = ["train", "eval", "classify", "info", "bench"];
+const COMMANDS: [&str; 10] = [
+    "train",
+    "eval",
+    "classify",
+    "info",
+    "bench",
+    "data",
+    "data check",
+    "data stats",
+    "data preview",
+    "data pack",
+];
 
 fn document(path: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path);
@@ -68,6 +79,7 @@ fn the_reference_has_no_flag_that_does_not_exist() {
 fn every_json_key_is_in_the_reference() {
     let page = document("docs/reference.md");
     let session = Session::new();
+    crate::data::set(&session);
     let train = "train --json --data generated:images=40,size=16 --model cifar-resnet8 --epochs 1 \
                  --batch-size 20 --run r --set optimizer.clip_norm=1";
     for (command, line) in [
@@ -77,6 +89,11 @@ fn every_json_key_is_in_the_reference() {
             "eval --json --weights r/checkpoints/last.safetensors --data generated:images=40,size=16",
         ),
         ("info", "info --json resnet20"),
+        ("data check", "data check --json --hashes --data set"),
+        ("data stats", "data stats --json --data set"),
+        ("data preview", "data preview --json --data set --images 4"),
+        ("data pack", "data pack --json --data set --out packed"),
+        ("bench", "bench --json --mode data --data set --batch-size 4 --size 32 --seconds 0.01"),
         ("bench", "bench --json --model resnet20 --batch-size 1 --seconds 0.01 --threads 1"),
     ] {
         let answer = session.run(line);

@@ -14,8 +14,20 @@ fn resnet_has_help() {
 
 #[test]
 fn every_command_has_help_with_examples() {
-    for command in ["train", "eval", "classify", "info", "bench"] {
-        check(&format!("help_{command}"), &format!("{command} --help"));
+    for command in [
+        "train",
+        "eval",
+        "classify",
+        "info",
+        "bench",
+        "data",
+        "data check",
+        "data stats",
+        "data preview",
+        "data pack",
+    ] {
+        let name = command.replace(' ', "_");
+        check(&format!("help_{name}"), &format!("{command} --help"));
     }
 }
 

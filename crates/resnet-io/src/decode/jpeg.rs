@@ -6,6 +6,8 @@
 
 use std::ffi::{CStr, c_char, c_int};
 
+use crate::picture::Part;
+
 // The C library that `jpeg.c` calls is linked by this crate.
 use mozjpeg_sys as _;
 
@@ -22,6 +24,14 @@ unsafe extern "C" {
     fn resnet_jpeg_decode(
         data: *const u8,
         len: usize,
+        out: *mut u8,
+        out_len: usize,
+        message: *mut c_char,
+    ) -> c_int;
+    fn resnet_jpeg_decode_part(
+        data: *const u8,
+        len: usize,
+        part: *const u32,
         out: *mut u8,
         out_len: usize,
         message: *mut c_char,
@@ -72,10 +82,46 @@ pub(super) fn pixels(bytes: &[u8], header: &Header) -> Result<Vec<u8>, String> {
         let (out, out_len) = (pixels.as_mut_ptr(), pixels.len());
         resnet_jpeg_decode(bytes.as_ptr(), bytes.len(), out, out_len, message.as_mut_ptr())
     };
+    outcome(status, pixels, &message)
+}
+
+/// Decodes a part of the pixels, `[part.height][part.width][channels]`: the same as of [`pixels`].
+///
+/// # Errors
+/// As of [`pixels`], wherever the damage is.
+pub(super) fn part(bytes: &[u8], header: &Header, part: Part) -> Result<Vec<u8>, String> {
+    let mut pixels = vec![0; part.width * part.height * header.channels];
+    let mut message = [0; MESSAGE_LEN];
+    // A header's sides are 16 bits, and a part that does not lie within them is refused.
+    let numbers = [part.x, part.y, part.width, part.height].map(|n| n as u32);
+    // SAFETY: `bytes` is readable and `pixels` writable for their lengths, which the function compares
+    // with the part's size and the part with the picture's; `numbers` has the four places that it reads
+    // and `message` the MESSAGE_LEN bytes that it writes at most; it keeps no pointer and does not
+    // unwind.
+    let status = unsafe {
+        let (out, out_len) = (pixels.as_mut_ptr(), pixels.len());
+        let message = message.as_mut_ptr();
+        resnet_jpeg_decode_part(
+            bytes.as_ptr(),
+            bytes.len(),
+            numbers.as_ptr(),
+            out,
+            out_len,
+            message,
+        )
+    };
+    outcome(status, pixels, &message)
+}
+
+fn outcome(
+    status: c_int,
+    pixels: Vec<u8>,
+    message: &[c_char; MESSAGE_LEN],
+) -> Result<Vec<u8>, String> {
     match status {
         0 => Ok(pixels),
         2 => Err("the file is truncated".into()),
-        _ => Err(text(&message)),
+        _ => Err(text(message)),
     }
 }
 

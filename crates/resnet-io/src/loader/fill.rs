@@ -5,11 +5,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use resnet_core::rng::{Purpose, Stream};
 
+use super::order::{LastBatch, Sampling, balanced_order, epoch_order, in_order, steps_per_epoch};
 use super::{Batch, Broken, LoaderSpec, Mode};
 use crate::augment;
 use crate::decode;
 use crate::error::DataError;
-use crate::mix::{self, Mix};
+use crate::mix;
 use crate::source::{Encoded, Source};
 
 /// How many samples are drawn for one broken picture before giving up.
@@ -42,7 +43,33 @@ impl Filler {
         Filler { source, spec, class_sizes, broken }
     }
 
-    /// Fills `batch` with the pictures at `samples`.
+    /// The number of batches in an epoch. Evaluation leaves nothing out.
+    pub(super) fn steps_per_epoch(&self) -> usize {
+        steps_per_epoch(self.source.len(), self.spec.batch_size, self.cut().1)
+    }
+
+    /// How batches are cut.
+    pub(super) fn cut(&self) -> (Mode, LastBatch) {
+        match self.spec.mode {
+            Mode::Train => (Mode::Train, self.spec.order.last_batch),
+            Mode::Eval => (Mode::Eval, LastBatch::Keep),
+        }
+    }
+
+    /// The samples of an epoch, in order.
+    pub(super) fn order(&self, epoch: u32) -> Vec<u32> {
+        let (source, seed) = (&self.source, self.spec.seed);
+        match (self.spec.mode, self.spec.order.sampling) {
+            (Mode::Eval, _) => in_order(source.len()),
+            (Mode::Train, Sampling::Each) => epoch_order(source.len(), seed, epoch),
+            (Mode::Train, Sampling::Balanced) => {
+                let labels: Vec<u32> = (0..source.len()).map(|i| source.label(i)).collect();
+                balanced_order(&labels, self.class_sizes.len(), seed, epoch)
+            }
+        }
+    }
+
+    /// Fills a batch, or a piece of one, with the pictures at `samples`.
     ///
     /// # Errors
     /// When a class has no readable picture, or a picture does not come out in the batch's size.
@@ -52,22 +79,17 @@ impl Filler {
         epoch: u32,
         samples: &[u32],
     ) -> Result<(), DataError> {
-        batch.pixels.clear();
-        batch.labels.clear();
-        batch.targets.clear();
-        batch.samples.clear();
-        batch.broken.clear();
+        batch.clear();
         for &sample in samples {
             self.add(batch, epoch, sample)?;
-        }
-        if let Some(mix) = self.spec.mix {
-            self.mix(batch, mix, epoch);
         }
         Ok(())
     }
 
-    /// Mixes the pictures of a whole batch, by a draw of (seed, epoch, step).
-    fn mix(&self, batch: &mut Batch, mix: Mix, epoch: u32) {
+    /// What is done to a whole batch, once its pieces are together: its pictures are mixed, by a draw of (seed,
+    /// epoch, step).
+    pub(super) fn finish(&self, batch: &mut Batch, epoch: u32) {
+        let Some(mix) = self.spec.mix else { return };
         let size = (self.spec.width, self.spec.height);
         let mut stream = Stream::new(self.spec.seed, Purpose::Mix, epoch, batch.step as u64);
         let mixing = mix::draw(mix, size, &mut stream);
@@ -100,17 +122,16 @@ impl Filler {
     fn append(&self, batch: &mut Batch, epoch: u32, sample: u32) -> Result<(), DataError> {
         let index = sample as usize;
         let encoded = self.source.read(index)?;
-        let decoded;
-        let view = match &encoded {
-            Encoded::Pixels(view) => *view,
+        let (steps, colour, before) = (&self.spec.steps, self.spec.colour, batch.pixels.len());
+        let mut stream = augment::stream_for(self.spec.seed, epoch, self.source.id(index));
+        let size = match &encoded {
+            Encoded::Pixels(view) => {
+                augment::prepare(*view, colour, steps, &mut stream, &mut batch.pixels)
+            }
             Encoded::File(bytes) => {
-                decoded = decode::decode(&self.source.name(index), bytes)?;
-                decoded.view()
+                self.prepare_file(index, bytes, &mut stream, &mut batch.pixels)?
             }
         };
-        let mut stream = augment::stream_for(self.spec.seed, epoch, self.source.id(index));
-        let (steps, before) = (&self.spec.steps, batch.pixels.len());
-        let size = augment::prepare(view, self.spec.colour, steps, &mut stream, &mut batch.pixels);
         if let Err(error) = self.check_size(index, size) {
             batch.pixels.truncate(before);
             return Err(error);
@@ -118,6 +139,24 @@ impl Filler {
         batch.labels.push(self.source.label(index));
         batch.samples.push(sample);
         Ok(())
+    }
+
+    /// Appends a file's picture, after the steps; its columns and rows. Where they begin by cutting a part out, no
+    /// more than that is decoded.
+    fn prepare_file(
+        &self,
+        index: usize,
+        bytes: &[u8],
+        stream: &mut Stream,
+        pixels: &mut Vec<u8>,
+    ) -> Result<(usize, usize), DataError> {
+        let (name, steps, colour) = (self.source.name(index), &self.spec.steps, self.spec.colour);
+        let cut = |width, height| augment::first_cut(steps, (width, height), stream);
+        if let Some(part) = decode::decode_part(&name, bytes, cut)? {
+            return Ok(augment::prepare_after_cut(part.view(), colour, steps, stream, pixels));
+        }
+        let image = decode::decode(&name, bytes)?;
+        Ok(augment::prepare(image.view(), colour, steps, stream, pixels))
     }
 
     fn check_size(&self, index: usize, (width, height): (usize, usize)) -> Result<(), DataError> {

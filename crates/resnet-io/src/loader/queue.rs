@@ -1,20 +1,24 @@
 //! The bounded queue between workers and consumer.
 //!
-//! Workers claim steps in order, fill free buffers and put them into a table; the consumer takes step after step
-//! out of it. One mutex and two condition variables; the lock is held only to move buffers.
+//! A batch is cut into pieces; workers claim pieces in order, fill free buffers and put them into a table.
+//! Whoever brings the last piece of a batch joins them. The consumer takes step after step. One mutex and two
+//! condition variables; the lock is held only to move buffers. How many batches lie ready or begun does not
+//! depend on the number of workers, so memory does not either.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use super::Batch;
 use super::fill::Filler;
-use super::order::{batch_range, epoch_order, in_order};
-use super::{Batch, Mode, steps_per_epoch};
+use super::order::{batch_range, share};
 use crate::error::DataError;
 
-/// Batches that may lie ready for each worker, beside the one it fills.
-const READY_PER_WORKER: usize = 2;
+/// Batches that may be ready or begun ahead of the consumer.
+const AHEAD: usize = 4;
+/// Pieces of a batch, if it has as many pictures: with [`AHEAD`] enough for 64 workers.
+const PIECES: usize = 16;
 
 /// The batches of one epoch, in order. Dropping it stops and joins the workers.
 pub struct Batches {
@@ -28,38 +32,54 @@ struct Shared {
     epoch: u32,
     order: Vec<u32>,
     steps: usize,
-    ahead: usize,
     state: Mutex<State>,
     ready: Condvar,
     room: Condvar,
 }
 
 struct State {
-    next_claim: usize,
+    /// The piece to be claimed next: step, and which of it.
+    next_claim: (usize, usize),
     next_delivery: usize,
+    begun: BTreeMap<usize, Begun>,
     done: BTreeMap<usize, Result<Batch, DataError>>,
+    /// Buffers of batches, which hold whole ones.
     free: Vec<Batch>,
+    /// Buffers of pieces.
+    free_pieces: Vec<Batch>,
     stopped: bool,
+}
+
+/// A batch some of whose pieces are there.
+struct Begun {
+    pieces: Vec<Option<Batch>>,
+    missing: usize,
+    /// The fault of the first piece that has one.
+    fault: Option<(usize, DataError)>,
+}
+
+/// A piece to be filled.
+struct Claim {
+    step: usize,
+    piece: usize,
+    pieces: usize,
+    buffer: Batch,
 }
 
 impl Batches {
     pub(super) fn start(filler: Arc<Filler>, epoch: u32, first_step: usize) -> Batches {
-        let (samples, spec) = (filler.source.len(), &filler.spec);
-        let order = match spec.mode {
-            Mode::Train => epoch_order(samples, spec.seed, epoch),
-            Mode::Eval => in_order(samples),
-        };
-        let steps = steps_per_epoch(samples, spec.batch_size);
-        let count = spec.workers.clamp(1, steps.saturating_sub(first_step).max(1));
+        let (order, steps) = (filler.order(epoch), filler.steps_per_epoch());
+        let count = filler.spec.workers.clamp(1, AHEAD * PIECES);
         let state = State {
-            next_claim: first_step,
+            next_claim: (first_step, 0),
             next_delivery: first_step,
+            begun: BTreeMap::new(),
             done: BTreeMap::new(),
             free: Vec::new(),
+            free_pieces: Vec::new(),
             stopped: false,
         };
         let shared = Arc::new(Shared {
-            ahead: READY_PER_WORKER * count,
             filler,
             epoch,
             order,
@@ -101,7 +121,8 @@ impl Batches {
         state.next_delivery = if result.is_ok() { step + 1 } else { self.shared.steps };
         state.stopped |= result.is_err();
         drop(state);
-        self.shared.room.notify_one();
+        // A whole batch of pieces has room now.
+        self.shared.room.notify_all();
         result.map(Some)
     }
 
@@ -134,31 +155,92 @@ impl Shared {
 
     fn work(&self) {
         let _guard = StopOnPanic(self);
-        while let Some((step, mut batch)) = self.claim() {
-            let samples = self.filler.source.len();
-            let spec = &self.filler.spec;
-            let range = batch_range(step, samples, spec.batch_size, spec.mode);
-            batch.step = step;
-            let result = self.filler.fill(&mut batch, self.epoch, &self.order[range]);
-            self.lock().done.insert(step, result.map(|()| batch));
-            self.ready.notify_one();
+        while let Some(Claim { step, piece, pieces, mut buffer }) = self.claim() {
+            let range = share(self.range(step), piece, pieces);
+            let result = self.filler.fill(&mut buffer, self.epoch, &self.order[range]);
+            if let Some((begun, batch)) = self.put(step, piece, result.map(|()| buffer)) {
+                self.join(step, begun, batch);
+            }
         }
     }
 
-    /// The next step to fill and a buffer for it, once the consumer is near enough.
-    fn claim(&self) -> Option<(usize, Batch)> {
+    /// Where in the order the samples of a batch are.
+    fn range(&self, step: usize) -> std::ops::Range<usize> {
+        let spec = &self.filler.spec;
+        let (samples, cut) = (self.filler.source.len(), self.filler.cut());
+        let range = batch_range(step, samples, spec.batch_size, cut);
+        share(range, spec.order.rank, spec.order.ranks)
+    }
+
+    /// The next piece to fill and a buffer for it, once the consumer is near enough.
+    fn claim(&self) -> Option<Claim> {
         let mut state = self.lock();
         loop {
-            if state.stopped || state.next_claim >= self.steps {
+            let (step, piece) = state.next_claim;
+            if state.stopped || step >= self.steps {
                 return None;
             }
-            if state.next_claim < state.next_delivery + self.ahead {
-                let step = state.next_claim;
-                state.next_claim += 1;
-                return Some((step, state.free.pop().unwrap_or_default()));
+            if step < state.next_delivery + AHEAD {
+                let pieces = self.range(step).len().clamp(1, PIECES);
+                state.next_claim =
+                    if piece + 1 == pieces { (step + 1, 0) } else { (step, piece + 1) };
+                let buffer = state.free_pieces.pop().unwrap_or_default();
+                state.begun.entry(step).or_insert_with(|| Begun::of(pieces));
+                return Some(Claim { step, piece, pieces, buffer });
             }
             state = self.room.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    /// Puts a piece to its batch; the pieces and a buffer to join them in, if it was the last.
+    fn put(
+        &self,
+        step: usize,
+        piece: usize,
+        result: Result<Batch, DataError>,
+    ) -> Option<(Begun, Batch)> {
+        let mut state = self.lock();
+        let begun = state.begun.get_mut(&step).expect("its first claim began it");
+        begun.missing -= 1;
+        match result {
+            Ok(batch) => begun.pieces[piece] = Some(batch),
+            Err(error) => {
+                if begun.fault.as_ref().is_none_or(|(first, _)| piece < *first) {
+                    begun.fault = Some((piece, error));
+                }
+            }
+        }
+        if 0 < begun.missing {
+            return None;
+        }
+        let begun = state.begun.remove(&step).expect("it was there above");
+        Some((begun, state.free.pop().unwrap_or_default()))
+    }
+
+    /// Joins the pieces of a batch and delivers it.
+    fn join(&self, step: usize, begun: Begun, mut batch: Batch) {
+        batch.clear();
+        batch.step = step;
+        let mut pieces: Vec<Batch> = begun.pieces.into_iter().flatten().collect();
+        let result = match begun.fault {
+            Some((_, error)) => Err(error),
+            None => {
+                pieces.iter_mut().for_each(|piece| batch.append(piece));
+                self.filler.finish(&mut batch, self.epoch);
+                Ok(batch)
+            }
+        };
+        let mut state = self.lock();
+        state.done.insert(step, result);
+        state.free_pieces.append(&mut pieces);
+        drop(state);
+        self.ready.notify_one();
+    }
+}
+
+impl Begun {
+    fn of(pieces: usize) -> Begun {
+        Begun { pieces: (0..pieces).map(|_| None).collect(), missing: pieces, fault: None }
     }
 }
 

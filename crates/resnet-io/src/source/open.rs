@@ -1,13 +1,19 @@
 //! From an address to splits: what `--data` and `--val` mean.
 
 use std::fs;
-use std::io::Read;
-use std::path::Path;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use flate2::read::GzDecoder;
+
 use super::cifar::Kind;
-use super::files;
-use super::{Cifar, Generated, GeneratedSpec, GeneratedSplit, Source, split_by_fraction};
+use super::layout::Part;
+use super::place::{self, Entry, GZIP_START, Store};
+use super::{
+    Cifar, Generated, GeneratedSpec, GeneratedSplit, Idx, Relabelled, Source, split_by_fraction,
+};
+use super::{files, idx, keyed, layout, list, shards};
 use crate::error::DataError;
 
 /// How to open an address.
@@ -20,7 +26,7 @@ pub struct OpenOptions {
 }
 
 /// The splits found at an address. A single list without a name is `train`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct DataSet {
     /// Pictures to learn from.
     pub train: Option<Arc<dyn Source>>,
@@ -28,6 +34,8 @@ pub struct DataSet {
     pub val: Option<Arc<dyn Source>>,
     /// Pictures to report on.
     pub test: Option<Arc<dyn Source>>,
+    /// Files that are of no part: without a class, or no pictures by name.
+    pub others: Option<Arc<dyn Source>>,
     /// What was passed over or assumed, for the user to read.
     pub notices: Vec<String>,
 }
@@ -49,10 +57,28 @@ impl DataSet {
 /// # Errors
 /// When there is nothing, nothing readable, or no set of labelled pictures.
 pub fn open(address: &str, options: &OpenOptions) -> Result<DataSet, DataError> {
+    let set = open_any(address, options)?;
+    if set.for_evaluation().is_none() {
+        return Err(DataError::Empty { place: address.to_string() });
+    }
+    Ok(set)
+}
+
+/// The same, but a place may have no labelled pictures at all.
+///
+/// # Errors
+/// When there is nothing, or nothing readable.
+pub fn open_any(address: &str, options: &OpenOptions) -> Result<DataSet, DataError> {
     let mut set = open_place(address)?;
     if let Some(val) = &options.val {
         let other = open_place(val)?;
         set.val = other.test.or(other.val).or(other.train);
+        if set.val.is_none() {
+            return Err(DataError::Empty { place: val.clone() });
+        }
+    }
+    for part in [&mut set.val, &mut set.test] {
+        align(set.train.as_ref(), part);
     }
     if let Some(fraction) = options.val_fraction {
         if set.val.is_some() {
@@ -67,6 +93,16 @@ pub fn open(address: &str, options: &OpenOptions) -> Result<DataSet, DataError> 
     Ok(set)
 }
 
+/// Gives a part the training part's classes, if it has no others.
+fn align(train: Option<&Arc<dyn Source>>, part: &mut Option<Arc<dyn Source>>) {
+    let (Some(train), Some(other)) = (train, part.as_ref()) else { return };
+    if other.classes() != train.classes()
+        && let Ok(aligned) = Relabelled::new(other.clone(), train.classes())
+    {
+        *part = Some(Arc::new(aligned));
+    }
+}
+
 fn open_place(address: &str) -> Result<DataSet, DataError> {
     if address == "generated" {
         return Ok(open_generated(&GeneratedSpec::default()));
@@ -75,6 +111,12 @@ fn open_place(address: &str) -> Result<DataSet, DataError> {
         return Ok(open_generated(&GeneratedSpec::parse(rest)?));
     }
     let path = Path::new(address);
+    if !path.exists()
+        && let Some(paths) = shards::expand(address)
+    {
+        let paths: Vec<PathBuf> = paths.into_iter().map(PathBuf::from).collect();
+        return open_archives(&paths, address);
+    }
     let Ok(metadata) = fs::metadata(path) else {
         let suggestion = nearest(address.split(':').next().unwrap_or(address), &["generated"]);
         return Err(DataError::UnknownAddress { address: address.to_string(), suggestion });
@@ -86,58 +128,120 @@ fn open_generated(spec: &GeneratedSpec) -> DataSet {
     DataSet {
         train: Some(Arc::new(Generated::new(spec, GeneratedSplit::Train))),
         val: Some(Arc::new(Generated::new(spec, GeneratedSplit::Val))),
-        test: None,
-        notices: Vec::new(),
+        ..DataSet::default()
     }
 }
 
 fn open_folder(path: &Path) -> Result<DataSet, DataError> {
-    let entries =
-        fs::read_dir(path).map_err(|source| DataError::Io { path: path.into(), source })?;
-    let mut bins = Vec::new();
-    for entry in entries {
-        let entry = entry.map_err(|source| DataError::Io { path: path.into(), source })?;
-        if entry.path().extension().is_some_and(|extension| extension == "bin") {
-            bins.push(entry.path());
+    let entries = place::list_folder(path)?;
+    let is_bin = |entry: &&Entry| !entry.path.contains('/') && entry.path.ends_with(".bin");
+    let mut bins: Vec<&str> = entries.iter().filter(is_bin).map(|entry| &*entry.path).collect();
+    let has_pictures = entries.iter().any(|entry| files::is_picture(&entry.path));
+    if !has_pictures {
+        if let Some(set) = idx::open_folder(path, &entries)? {
+            return Ok(set);
+        }
+        if let Some(set) = open_shards(path, &entries)? {
+            return Ok(set);
         }
     }
-    if bins.is_empty() {
-        return files::open_folder(path);
+    if bins.is_empty() || has_pictures {
+        let store = Store::Folder(path.into());
+        return Ok(layout::by_folder(store, entries, &path.display().to_string()));
     }
-    bins.sort();
-    let is_test = |file: &Path| {
-        file.file_name().is_some_and(|name| name.to_string_lossy().starts_with("test"))
-    };
-    let (test, train): (Vec<_>, Vec<_>) = bins.into_iter().partition(|file| is_test(file));
-    let open_all = |files: Vec<_>| -> Result<Option<Arc<dyn Source>>, DataError> {
+    bins.sort_unstable();
+    let (test, train): (Vec<&str>, _) = bins.into_iter().partition(|name| name.starts_with("test"));
+    let open_all = |names: Vec<&str>| -> Result<Option<Arc<dyn Source>>, DataError> {
+        let files: Vec<_> = names.iter().map(|name| path.join(name)).collect();
         if files.is_empty() { Ok(None) } else { Ok(Some(Arc::new(Cifar::open(&files)?))) }
     };
-    Ok(DataSet { train: open_all(train)?, val: None, test: open_all(test)?, notices: Vec::new() })
+    Ok(DataSet { train: open_all(train)?, test: open_all(test)?, ..DataSet::default() })
+}
+
+/// The shards in a folder, each part by how its files' names begin; or none.
+fn open_shards(folder: &Path, entries: &[Entry]) -> Result<Option<DataSet>, DataError> {
+    let ends = [".tar", ".tar.gz", ".tgz"];
+    let is_shard = |entry: &&Entry| {
+        !entry.path.contains('/') && ends.iter().any(|end| entry.path.ends_with(end))
+    };
+    let mut names: Vec<&str> = entries.iter().filter(is_shard).map(|entry| &*entry.path).collect();
+    names.sort_unstable();
+    let mut set = DataSet::default();
+    let of = |part: Option<Part>| -> Vec<PathBuf> {
+        let own = |name: &&&str| {
+            let word = name.split(|c: char| !c.is_ascii_alphabetic()).next().unwrap_or_default();
+            Part::named(word) == part
+        };
+        names.iter().filter(own).map(|name| folder.join(name)).collect()
+    };
+    let mut open = |part: Option<Part>| -> Result<Option<Arc<dyn Source>>, DataError> {
+        let paths = of(part);
+        if paths.is_empty() {
+            return Ok(None);
+        }
+        let found = open_archives(&paths, &folder.display().to_string())?;
+        set.notices.extend(found.notices);
+        Ok(found.train.or(found.val).or(found.test))
+    };
+    let (mut train, val, test) =
+        (open(Some(Part::Train))?, open(Some(Part::Val))?, open(Some(Part::Test))?);
+    if train.is_none() {
+        train = open(None)?;
+    }
+    let found = train.is_some() || val.is_some() || test.is_some();
+    Ok(found.then_some(DataSet { train, val, test, ..set }))
+}
+
+/// Archives as one set: pictures in folders by class, or with their classes beside them.
+fn open_archives(paths: &[PathBuf], place: &str) -> Result<DataSet, DataError> {
+    let (store, entries) = place::list_archives(paths)?;
+    if keyed::is_keyed(&entries) {
+        let folder = paths.first().and_then(|path| path.parent()).unwrap_or(Path::new(""));
+        let train = keyed::samples(&Arc::new(store), entries, keyed::names_beside(folder))?;
+        return Ok(DataSet { train, ..DataSet::default() });
+    }
+    Ok(layout::by_folder(store, entries, place))
 }
 
 fn open_file(path: &Path) -> Result<DataSet, DataError> {
     if is_archive(path)? {
-        return files::open_archive(path);
+        return open_archives(&[path.into()], &path.display().to_string());
     }
-    let content = fs::read(path).map_err(|source| DataError::Io { path: path.into(), source })?;
-    if Kind::of(&content).is_none() {
-        return Err(DataError::NotASet {
-            place: path.display().to_string(),
-            found: "neither an archive of images nor CIFAR records".to_string(),
-        });
+    let content = idx::read(path)?;
+    if idx::is_idx(&content) {
+        let train: Arc<dyn Source> = Arc::new(Idx::open(path)?);
+        return Ok(DataSet { train: Some(train), ..DataSet::default() });
     }
-    let source: Arc<dyn Source> = Arc::new(Cifar::open(&[path])?);
-    Ok(DataSet { train: Some(source), val: None, test: None, notices: Vec::new() })
+    if Kind::of(&content).is_some() {
+        let source: Arc<dyn Source> = Arc::new(Cifar::open(&[path])?);
+        return Ok(DataSet { train: Some(source), ..DataSet::default() });
+    }
+    if let Ok(text) = std::str::from_utf8(&content)
+        && let Some(set) = list::open(path, text)?
+    {
+        return Ok(set);
+    }
+    Err(DataError::NotASet {
+        place: path.display().to_string(),
+        found: "no archive of images, no list of them, no CIFAR or IDX records".to_string(),
+    })
 }
 
-/// Whether a file begins as gzip or tar does.
+/// Whether a file, perhaps compressed by gzip, begins as tar does.
 fn is_archive(path: &Path) -> Result<bool, DataError> {
     let fail = |source| DataError::Io { path: path.into(), source };
-    let mut start = Vec::new();
-    fs::File::open(path).and_then(|file| file.take(512).read_to_end(&mut start)).map_err(fail)?;
+    let start = |reader: &mut dyn Read| {
+        let mut start = Vec::new();
+        reader.take(512).read_to_end(&mut start).map(|_bytes| start)
+    };
+    let mut file = fs::File::open(path).map_err(fail)?;
+    let mut begin = start(&mut file).map_err(fail)?;
+    if begin.starts_with(&GZIP_START) {
+        file.seek(SeekFrom::Start(0)).map_err(fail)?;
+        begin = start(&mut GzDecoder::new(file)).map_err(fail)?;
+    }
     // POSIX and GNU tar both have "ustar" at 257 in each header.
-    let is_tar = start.get(257..262) == Some(b"ustar");
-    Ok(is_tar || start.starts_with(&[0x1f, 0x8b]))
+    Ok(begin.get(257..262) == Some(b"ustar"))
 }
 
 /// The name most like `given`, if one is like it at all.

@@ -39,6 +39,10 @@ impl Source for Subset {
         self.source.name(self.indices[index] as usize)
     }
 
+    fn key(&self, index: usize) -> String {
+        self.source.key(self.indices[index] as usize)
+    }
+
     fn id(&self, index: usize) -> u64 {
         self.source.id(self.indices[index] as usize)
     }

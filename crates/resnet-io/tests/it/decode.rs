@@ -5,7 +5,9 @@ use std::fs;
 use std::io::Read;
 use std::path::PathBuf;
 
-use resnet_io::decode::decode;
+use resnet_io::Part;
+use resnet_io::decode::{decode, decode_part};
+use resnet_io::source::{Encoded, OpenOptions, open_any};
 
 use crate::real_data::{sha256, shared};
 
@@ -115,4 +117,85 @@ fn odd_files_have_pillows_pixels_or_an_error() {
     let wrong: Vec<_> = differ.iter().filter(|line| !known(line)).collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
     assert_eq!(differ.len(), KNOWN.len(), "some are right now: take them off the list");
+}
+
+/// Parts of all corners, borders, sizes and places of a picture.
+fn parts(width: usize, height: usize) -> Vec<Part> {
+    let cuts = |size: usize| {
+        let places =
+            [0, 1, 7, 8, 15, 16, 17, 31, size / 3, size / 2, size.saturating_sub(17), size - 1];
+        let lengths = [1, 2, 8, 16, 33, size / 2, size];
+        let mut all = Vec::new();
+        for start in places.into_iter().filter(|&start| start < size) {
+            for length in lengths {
+                all.push((start, length.clamp(1, size - start)));
+            }
+        }
+        all.sort_unstable();
+        all.dedup();
+        all
+    };
+    let (across, down) = (cuts(width), cuts(height));
+    // Not all pairs: each cut of one side with some of the other.
+    let pair = |(i, &(x, width)): (usize, &(usize, usize))| {
+        [0, 1].map(|k| {
+            let (y, height) = down[(7 * i + k * down.len() / 2) % down.len()];
+            Part { x, y, width, height }
+        })
+    };
+    across.iter().enumerate().flat_map(pair).collect()
+}
+
+fn check_parts(name: &str, bytes: &[u8]) {
+    let whole = decode(name, bytes).unwrap();
+    for part in parts(whole.width, whole.height) {
+        let found = decode_part(name, bytes, |_, _| Some(part)).unwrap().unwrap();
+        let rows = part.y..part.y + part.height;
+        let rows = rows.flat_map(|y| whole.view().row(y, part.x, part.width));
+        assert!(found.pixels.iter().eq(rows), "{name} {part:?}");
+    }
+}
+
+#[test]
+fn a_part_of_a_jpeg_has_the_pixels_of_the_whole() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/pictures");
+    for name in ["rgb.jpg", "grey.jpg", "cmyk.jpg", "progressive.jpg"] {
+        check_parts(name, &std::fs::read(format!("{folder}/{name}")).unwrap());
+    }
+}
+
+#[test]
+fn parts_of_photos_and_tricky_jpegs_have_the_pixels_of_the_whole() {
+    for file in ["imagenet-photos-125.tar", "tricky-images.tar"] {
+        let Some(path) = shared(file) else { continue };
+        let set = open_any(path.to_str().unwrap(), &OpenOptions::default()).unwrap();
+        let mut checked = 0;
+        for source in [set.train, set.others].into_iter().flatten() {
+            // Some photos: seconds, not minutes.
+            for index in
+                (0..source.len()).step_by(if file.starts_with("imagenet") { 25 } else { 1 })
+            {
+                let Encoded::File(bytes) = source.read(index).unwrap() else { panic!("a file") };
+                if bytes.starts_with(&[0xff, 0xd8, 0xff]) && decode("x", &bytes).is_ok() {
+                    check_parts(&source.name(index), &bytes);
+                    checked += 1;
+                }
+            }
+        }
+        assert!(4 < checked, "{file}: {checked}");
+    }
+}
+
+#[test]
+fn damage_outside_the_part_is_an_error_too() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/pictures");
+    for name in ["rgb.jpg", "progressive.jpg"] {
+        let bytes = std::fs::read(format!("{folder}/{name}")).unwrap();
+        let part = Part { x: 0, y: 0, width: 2, height: 2 };
+        let cut = &bytes[..bytes.len() * 9 / 10];
+        assert!(decode(name, cut).is_err());
+        assert!(decode_part(name, cut, |_, _| Some(part)).is_err(), "{name}");
+        let beyond = Part { x: 1, width: 10_000, ..part };
+        assert!(decode_part(name, &bytes, |_, _| Some(beyond)).is_err(), "{name}");
+    }
 }

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use resnet_io::augment::Step;
-use resnet_io::loader::{Batch, Loader, LoaderSpec, Mode};
-use resnet_io::source::{Encoded, Generated, GeneratedSpec, GeneratedSplit, Source};
+use resnet_io::loader::{Batch, LastBatch, Loader, LoaderSpec, Mode, Order, Sampling};
+use resnet_io::source::{Cached, Encoded, Generated, GeneratedSpec, GeneratedSplit, Source};
 use resnet_io::{Colour, DataError, ImageRef};
 
 const SIDE: usize = 8;
@@ -23,7 +23,8 @@ fn spec(mode: Mode, workers: usize) -> LoaderSpec {
     };
     let (colour, batch_size) = (Colour::Rgb, 8);
     let (width, height, mix, seed) = (SIDE, SIDE, None, 4);
-    LoaderSpec { mode, batch_size, width, height, colour, steps, mix, seed, workers }
+    let order = Order::default();
+    LoaderSpec { mode, batch_size, width, height, colour, steps, mix, seed, order, workers }
 }
 
 /// All batches of an epoch from a step on.
@@ -71,6 +72,66 @@ fn every_picture_comes_once_an_epoch_and_never_alone_in_training() {
     }
     let single = LoaderSpec { batch_size: 1, ..spec(Mode::Train, 1) };
     assert!(matches!(Loader::new(generated(9), single), Err(DataError::BatchSize { .. })));
+}
+
+#[test]
+fn several_processes_make_each_batch_together() {
+    let whole = Loader::new(generated(99), spec(Mode::Train, 2)).unwrap();
+    let whole = batches(&whole, 1, 0).unwrap();
+    let share = |rank| {
+        let order = Order { rank, ranks: 3, ..Order::default() };
+        let loader = Loader::new(generated(99), LoaderSpec { order, ..spec(Mode::Train, 1) });
+        batches(&loader.unwrap(), 1, 0).unwrap()
+    };
+    let shares = [share(0), share(1), share(2)];
+    for (step, batch) in whole.iter().enumerate() {
+        let samples = shares.iter().flat_map(|share| share[step].samples.clone());
+        assert_eq!(samples.collect::<Vec<_>>(), batch.samples);
+        let pixels = shares.iter().flat_map(|share| share[step].pixels.clone());
+        assert_eq!(pixels.collect::<Vec<_>>(), batch.pixels);
+    }
+}
+
+#[test]
+fn balanced_and_cut_epochs_go_on_in_their_middle_too() {
+    let order =
+        Order { sampling: Sampling::Balanced, last_batch: LastBatch::Drop, ..Order::default() };
+    let made = |workers, first| {
+        let loader = Loader::new(generated(99), LoaderSpec { order, ..spec(Mode::Train, workers) });
+        batches(&loader.unwrap(), 2, first).unwrap()
+    };
+    let whole = made(1, 0);
+    assert_eq!(whole.iter().map(Batch::len).collect::<Vec<_>>(), [8; 12]);
+    for workers in [2, 7] {
+        assert!(made(workers, 0) == whole && made(workers, 5) == whole[5..], "{workers} workers");
+    }
+}
+
+#[test]
+fn a_cache_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    crate::sources::tree(folder.path(), &["a/1.png", "a/2.png", "b/1.png", "b/2.png"]);
+    std::fs::write(folder.path().join("b/broken.png"), "words").unwrap();
+    let open = || {
+        let place = folder.path().to_str().unwrap();
+        resnet_io::source::open(place, &Default::default()).unwrap().train.unwrap()
+    };
+    // 36 bytes a picture: room for all, for two, for none.
+    let plain = LoaderSpec { batch_size: 2, width: 4, height: 3, ..spec(Mode::Train, 2) };
+    let made = |source: Arc<dyn Source>| {
+        let loader = Loader::new(source, plain.clone()).unwrap();
+        (0..3).map(|epoch| batches(&loader, epoch, 0).unwrap()).collect::<Vec<_>>()
+    };
+    let expected = made(open());
+    for bytes in [1000, 80, 0] {
+        assert!(made(Arc::new(Cached::new(open(), bytes))) == expected, "{bytes} bytes");
+    }
+    // What is kept is not read again.
+    let cached = Cached::new(open(), 1000);
+    assert!(matches!(cached.read(0).unwrap(), Encoded::Pixels(_)));
+    std::fs::remove_file(folder.path().join("a/1.png")).unwrap();
+    assert!(matches!(cached.read(0).unwrap(), Encoded::Pixels(_)));
+    assert_eq!(cached.left(), 1000 - 36);
 }
 
 /// Generated pictures, some of which cannot be decoded.

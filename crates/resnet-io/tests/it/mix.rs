@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use resnet_io::Colour;
 use resnet_io::augment::Step;
-use resnet_io::loader::{Batch, Loader, LoaderSpec, Mode};
+use resnet_io::loader::{Batch, Loader, LoaderSpec, Mode, Order};
 use resnet_io::mix::{Mix, Mixing, heavier_labels, mix_pixels, targets};
 use resnet_io::source::{Generated, GeneratedSpec, GeneratedSplit};
 
@@ -61,6 +61,7 @@ fn epoch(mix: Option<Mix>, epoch: u32, first_step: usize, workers: usize) -> Vec
         colour: Colour::Rgb,
         mix,
         seed: 4,
+        order: Order::default(),
         workers,
     };
     let mut batches = Loader::new(source, spec).unwrap().epoch(epoch, first_step);

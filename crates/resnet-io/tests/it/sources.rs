@@ -14,7 +14,7 @@ fn write_picture(path: &Path, value: u8) {
     image::RgbImage::from_pixel(4, 3, image::Rgb([value; 3])).save(path).unwrap();
 }
 
-fn tree(folder: &Path, files: &[&str]) {
+pub(crate) fn tree(folder: &Path, files: &[&str]) {
     for (i, file) in files.iter().enumerate() {
         write_picture(&folder.join(file), i as u8);
     }
@@ -90,4 +90,56 @@ fn the_flowers_have_eight_classes_and_two_parts() {
     let Encoded::File(bytes) = train.read(7).unwrap() else { panic!("a file") };
     let image = decode("flower", &bytes).unwrap();
     assert_eq!((image.width, image.height), (224, 224));
+}
+
+#[test]
+fn a_change_of_a_folder_is_noticed_when_it_is_opened_again() {
+    let folder = tempfile::tempdir().unwrap();
+    for class in 0..20 {
+        for file in 0..10 {
+            let path = folder.path().join(format!("c{class:02}/deeper/{file}.png"));
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "").unwrap();
+        }
+    }
+    let names = || {
+        let set = open(folder.path().to_str().unwrap(), &OpenOptions::default()).unwrap();
+        let train = set.train.unwrap();
+        (0..train.len()).map(|index| train.key(index)).collect::<Vec<_>>()
+    };
+    let before = names();
+    assert_eq!(before.len(), 200);
+    assert!(before.is_sorted());
+    let (one, other) =
+        (folder.path().join("c05/deeper/3.png"), folder.path().join("c05/deeper/new.png"));
+    fs::write(&other, "").unwrap();
+    assert_eq!(names().len(), 201);
+    fs::remove_file(&one).unwrap();
+    assert_eq!(names().len(), 200);
+    assert_ne!(names(), before);
+    fs::rename(&other, &one).unwrap();
+    assert_eq!(names(), before);
+    // What is in a file shows when it is read.
+    let set = open(folder.path().to_str().unwrap(), &OpenOptions::default()).unwrap();
+    fs::write(&one, "changed").unwrap();
+    let train = set.train.unwrap();
+    let Encoded::File(bytes) = train.read(53).unwrap() else { panic!("a file") };
+    assert_eq!(&*bytes, b"changed");
+}
+
+#[cfg(unix)]
+#[test]
+fn links_are_followed_and_loops_of_them_are_errors() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, elsewhere) = (folder.path().join("data"), folder.path().join("elsewhere"));
+    tree(&data, &["a/1.png"]);
+    tree(&elsewhere, &["1.png", "2.png"]);
+    std::os::unix::fs::symlink(&elsewhere, data.join("b")).unwrap();
+    let set = open(data.to_str().unwrap(), &OpenOptions::default()).unwrap();
+    assert_eq!(set.train.unwrap().len(), 3);
+    std::os::unix::fs::symlink(&data, data.join("a/again")).unwrap();
+    let Err(error) = open(data.to_str().unwrap(), &OpenOptions::default()) else {
+        panic!("a loop was walked")
+    };
+    assert!(error.to_string().contains("a loop of links"), "{error}");
 }

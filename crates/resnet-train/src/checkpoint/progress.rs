@@ -63,6 +63,9 @@ pub struct Progress {
     pub epoch_step: u64,
     /// What the epoch in progress has summed up.
     pub sums: Sums,
+    /// Broken training pictures that it has met so far.
+    #[serde(default)]
+    pub replaced: u64,
     /// Bytes of `metrics.jsonl` that belong to this checkpoint.
     pub metrics_bytes: u64,
     /// The best so far, if there was an evaluation.

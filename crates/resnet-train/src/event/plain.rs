@@ -4,6 +4,9 @@ use std::fmt;
 
 use super::{End, Ending, Epoch, Evaluation, Event, Start, Step};
 
+/// Share of the time spent waiting from which on something should be done about it.
+const WORTH_A_HINT: f64 = 0.1;
+
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -47,12 +50,13 @@ impl fmt::Display for Start {
 
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Step { step, epoch, loss, top1, lr, images_per_second, .. } = self;
+        let Step { step, epoch, loss, top1, lr, images_per_second, wait_fraction, .. } = self;
         write!(
             f,
             "step {step} (epoch {epoch}): loss {loss:.4}, top-1 {:.1} %, lr {lr:.5}, \
-             {images_per_second:.0} images/s",
-            100.0 * top1
+             {images_per_second:.0} images/s, {:.0} % waiting for data",
+            100.0 * top1,
+            100.0 * wait_fraction
         )
     }
 }
@@ -67,11 +71,24 @@ impl fmt::Display for Epoch {
         if self.best {
             write!(f, " (best)")?;
         }
+        if 0 < self.replaced {
+            write!(f, "; {} replaced", counted(self.replaced, "broken image"))?;
+        }
+        if let Some(skipped) = self.skipped.filter(|&skipped| 0 < skipped) {
+            write!(f, "; {} left out", counted(skipped, "broken image"))?;
+        }
         write!(
             f,
             "; {images_per_second:.0} images/s, {:.0} % waiting for data, {seconds:.1} s",
             100.0 * self.wait_fraction
-        )
+        )?;
+        if WORTH_A_HINT < self.wait_fraction {
+            write!(
+                f,
+                " (hint: more data.workers, or smaller pictures: `resnet data pack --resize`)"
+            )?;
+        }
+        Ok(())
     }
 }
 

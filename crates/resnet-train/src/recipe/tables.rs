@@ -5,6 +5,7 @@
 
 use resnet_core::spec::{NetworkSpec, ShortcutKind, StemKind};
 use resnet_io::augment::Step;
+use resnet_io::loader::{LastBatch, Sampling};
 use serde::{Deserialize, Serialize};
 
 /// A documented table of a recipe.
@@ -113,6 +114,20 @@ table! {
         /// Threads that decode and augment, on top of the computing ones. Results do not depend on
         /// it.
         workers: usize = 1;
+        /// Reads every picture before training starts, and does not start if one is broken. Without
+        /// it, another takes the place of a broken one in training, and evaluation leaves it out.
+        strict: bool = false;
+        /// Keeps decoded pictures in memory, up to half of what is free. Results do not depend on
+        /// it.
+        cache: bool = false;
+        /// How often each training picture comes in an epoch: `"each"` once, or `"balanced"`: all
+        /// classes equally often, in an epoch as long as the set.
+        sampling: Sampling = Sampling::Each;
+        /// A last training batch that is not full: `"keep"` trains on it, `"drop"` leaves it out.
+        last_batch: LastBatch = LastBatch::Keep;
+        /// A file with the names of the classes in their order, one a line, or columns `index`,
+        /// `wnid`, `label` between tabs. Without it: the bytes of their names.
+        classes_file: Option<String> = None;
     }
 }
 

@@ -78,6 +78,7 @@ fn progress() -> Progress {
         step: 3,
         epoch_step: 2,
         sums: Sums { images: 4, top1: 1, top5: 3, loss: Bits(0.1 + 0.2) },
+        replaced: 2,
         metrics_bytes: 12,
         best: Some(Best { epoch: 1, top1: Bits(2.0 / 3.0), loss: Bits(0.7) }),
         final_top1: Some(Bits(2.0 / 3.0)),

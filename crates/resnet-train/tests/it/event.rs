@@ -31,6 +31,7 @@ fn events() -> Vec<Event> {
             grad_norm: Some(2.0),
             seconds: 10.5,
             images_per_second: 1000.0,
+            wait_fraction: 0.05,
         }),
         Event::Evaluating { images: 500, total: 1000 },
         Event::Epoch(Epoch {
@@ -41,6 +42,7 @@ fn events() -> Vec<Event> {
             val_loss: Some(1.0),
             val_top1: Some(0.75),
             val_top5: Some(1.0),
+            replaced: 0,
             skipped: Some(0),
             best: true,
             images_per_second: 1000.0,
@@ -74,8 +76,8 @@ fn the_json_of_events_keeps_its_keys() {
     insta::assert_snapshot!(lines, @r#"
 {"batch_size":128,"classes":10,"epochs":2,"event":"start","isa":"avx2","lr":0.1,"model":"resnet20","params":269722,"resumed_step":40,"run":"runs/a","seed":7,"steps":80,"steps_per_epoch":40,"train_images":5000,"val_images":1000,"weights":"fresh, by seed 7"}
 {"event":"notice","message":"something"}
-{"epoch":2,"event":"step","grad_norm":2.0,"images_per_second":1000.0,"loss":1.5,"lr":0.05,"seconds":10.5,"step":41,"top1":0.5}
-{"best":true,"epoch":2,"event":"epoch","images_per_second":1000.0,"seconds":6.0,"skipped":0,"step":80,"train_loss":1.25,"train_top1":0.625,"val_loss":1.0,"val_top1":0.75,"val_top5":1.0,"wait_fraction":0.25}
+{"epoch":2,"event":"step","grad_norm":2.0,"images_per_second":1000.0,"loss":1.5,"lr":0.05,"seconds":10.5,"step":41,"top1":0.5,"wait_fraction":0.05}
+{"best":true,"epoch":2,"event":"epoch","images_per_second":1000.0,"replaced":0,"seconds":6.0,"skipped":0,"step":80,"train_loss":1.25,"train_top1":0.625,"val_loss":1.0,"val_top1":0.75,"val_top5":1.0,"wait_fraction":0.25}
 {"event":"evaluation","seconds":1.0,"step":41,"val_loss":1.0,"val_top1":0.75,"val_top5":1.0}
 {"event":"checkpoint","path":"runs/a/checkpoints/last.safetensors","step":80}
 {"best_top1":0.75,"ending":"finished","epoch":2,"event":"end","final_top1":0.75,"run":"runs/a","seconds":12.0,"step":80}
@@ -92,9 +94,9 @@ data: 5000 images to train on, 1000 to evaluate
 plan: 2 epochs of 40 steps of 128 images (80 steps in all), learning rate up to 0.1, seed 7
 run: runs/a (resumed after step 40)
 note: something
-step 41 (epoch 2): loss 1.5000, top-1 50.0 %, lr 0.05000, 1000 images/s
+step 41 (epoch 2): loss 1.5000, top-1 50.0 %, lr 0.05000, 1000 images/s, 5 % waiting for data
 evaluating: 500 of 1000
-epoch 2: train loss 1.2500, top-1 62.50 %; val loss 1.0000, top-1 75.00 % (best); 1000 images/s, 25 % waiting for data, 6.0 s
+epoch 2: train loss 1.2500, top-1 62.50 %; val loss 1.0000, top-1 75.00 % (best); 1000 images/s, 25 % waiting for data, 6.0 s (hint: more data.workers, or smaller pictures: `resnet data pack --resize`)
 step 41: val loss 1.0000, top-1 75.00 %
 step 80: saved runs/a/checkpoints/last.safetensors
 finished after 2 epochs, 80 steps, 12.0 s; top-1 75.00 %, best 75.00 %

@@ -1,0 +1,233 @@
+//! Packing a set into tar shards: fewer, larger files, optionally of smaller pictures.
+//!
+//! A shard `train-000007.tar` holds `class/file` of so many samples in the source's order, and beside each
+//! picture its class as a number, as WebDataset has it; `classes.txt` names them. A shard is written under
+//! another name, synced, read back and compared, then renamed: so one that is there is whole, and a packing
+//! that was stopped goes on behind the last. `pack.json` says what the shards were made from and how.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::decode::decode;
+use crate::encode;
+use crate::error::DataError;
+use crate::readable::pool;
+use crate::resize::{resize, shorter_side};
+use crate::source::{DataSet, Encoded, Source};
+use crate::weights::atomic;
+
+/// How to pack.
+#[derive(Clone, Debug)]
+pub struct PackOptions {
+    /// The folder of the shards.
+    pub out: PathBuf,
+    /// Pixels of the shorter side of larger pictures; smaller ones stay as they are. Without it, files are copied
+    /// byte by byte.
+    pub side: Option<usize>,
+    /// Quality of the JPEGs that scaled pictures become.
+    pub quality: u8,
+    /// Samples of a shard.
+    pub shard_images: usize,
+    /// Threads that read, decode and encode.
+    pub threads: usize,
+}
+
+/// What was packed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct PackReport {
+    /// Shards in all.
+    pub shards: usize,
+    /// Those that were there already.
+    pub kept: usize,
+    /// Pictures of the shards written now.
+    pub images: usize,
+    /// Bytes of the shards written now.
+    pub bytes: u64,
+    /// Pictures of them that could not be read and were left out, with the reason.
+    pub broken: Vec<String>,
+}
+
+/// What the shards of a folder were made from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Plan {
+    side: Option<usize>,
+    quality: u8,
+    shard_images: usize,
+    /// For each part its name, its samples, and a hash of their identities and classes.
+    parts: Vec<(String, usize, String)>,
+}
+
+/// Packs all parts of a set. `on_sample` is called after each picture, also those packed before.
+///
+/// # Errors
+/// When the folder holds shards of other pictures or another plan, or the disk is full.
+pub fn pack(
+    set: &DataSet,
+    options: &PackOptions,
+    on_sample: &(dyn Fn(usize) + Sync),
+) -> Result<PackReport, DataError> {
+    let named = [("train", &set.train), ("val", &set.val), ("test", &set.test)];
+    let parts: Vec<(&str, &dyn Source)> = named
+        .into_iter()
+        .filter_map(|(name, source)| source.as_ref().map(|source| (name, source.as_ref())))
+        .collect();
+    prepare(options, &parts)?;
+    let pool = pool(options.threads);
+    let mut report = PackReport::default();
+    for (name, source) in parts {
+        let count = source.len().div_ceil(options.shard_images);
+        for shard in 0..count {
+            let range = shard * options.shard_images
+                ..((shard + 1) * options.shard_images).min(source.len());
+            let path = options.out.join(format!("{name}-{shard:06}.tar"));
+            report.shards += 1;
+            if path.exists() {
+                report.kept += 1;
+                on_sample(range.len());
+                continue;
+            }
+            let files = pool.install(|| {
+                let one = |index| {
+                    let packed = packed(source, index, options);
+                    on_sample(1);
+                    packed
+                };
+                range.into_par_iter().map(one).collect::<Vec<_>>()
+            });
+            write_shard(&path, files, &mut report)?;
+        }
+    }
+    Ok(report)
+}
+
+/// Makes the folder, or checks that its shards are of this plan.
+fn prepare(options: &PackOptions, parts: &[(&str, &dyn Source)]) -> Result<(), DataError> {
+    let out = &options.out;
+    fs::create_dir_all(out).map_err(io_at(out))?;
+    atomic::remove_leftovers(out).map_err(io_at(out))?;
+    let describe = |&(name, source): &(&str, &dyn Source)| {
+        let mut hash = xxhash_rust::xxh64::Xxh64::new(0);
+        for index in 0..source.len() {
+            hash.update(&source.id(index).to_le_bytes());
+            hash.update(&source.label(index).to_le_bytes());
+        }
+        (name.to_string(), source.len(), format!("{:016x}", hash.digest()))
+    };
+    let plan = Plan {
+        side: options.side,
+        quality: options.quality,
+        shard_images: options.shard_images,
+        parts: parts.iter().map(describe).collect(),
+    };
+    let path = out.join("pack.json");
+    if path.exists() {
+        let text = fs::read_to_string(&path).map_err(io_at(&path))?;
+        if serde_json::from_str::<Plan>(&text).is_ok_and(|found| found == plan) {
+            return Ok(());
+        }
+        return Err(DataError::OtherPack { place: path });
+    }
+    let classes = parts.first().map_or(&[][..], |(_, source)| source.classes());
+    let names: String = classes.iter().map(|class| format!("{class}\n")).collect();
+    let write = |path: &Path, text: &str| {
+        atomic::write(path, |file| file.write_all(text.as_bytes())).map_err(io_at(path))
+    };
+    write(&out.join("classes.txt"), &names)?;
+    let text = serde_json::to_string_pretty(&plan).expect("numbers and texts always serialise");
+    // Last: a folder with a plan has everything but shards.
+    write(&path, &text)
+}
+
+/// A file of a shard: its name without the ending, the ending, its bytes, its class.
+struct Packed {
+    stem: String,
+    extension: String,
+    bytes: Vec<u8>,
+    label: u32,
+}
+
+fn packed(source: &dyn Source, index: usize, options: &PackOptions) -> Result<Packed, DataError> {
+    let label = source.label(index);
+    let class = &source.classes()[label as usize];
+    let key = source.key(index);
+    let inside = key.strip_prefix(&format!("{class}/")).map(str::to_string);
+    // Without folders in its name, a sample is called by its name or record.
+    let inside = inside.unwrap_or_else(|| key.replace(['/', ':', '\\'], "-"));
+    let (stem, extension) = match inside.rsplit_once('.') {
+        Some((stem, extension)) if !extension.contains('-') => (stem, extension),
+        _ => (inside.as_str(), "png"),
+    };
+    let (bytes, extension) = match source.read(index)? {
+        Encoded::Pixels(picture) => (encode::png(picture)?, "png"),
+        Encoded::File(bytes) => {
+            // Decoded even where it is only copied: what is packed can be read.
+            let image = decode(&source.name(index), &bytes)?;
+            match options.side.filter(|&side| side < image.width.min(image.height)) {
+                None => (bytes.into_owned(), extension),
+                Some(side) => {
+                    let (width, height) = shorter_side(image.width, image.height, side);
+                    let small = resize(image.view(), width, height);
+                    (encode::jpeg(small.view(), options.quality)?, "jpg")
+                }
+            }
+        }
+    };
+    let (stem, extension) = (format!("{class}/{stem}"), extension.to_string());
+    Ok(Packed { stem, extension, bytes, label })
+}
+
+fn write_shard(
+    path: &Path,
+    files: Vec<Result<Packed, DataError>>,
+    report: &mut PackReport,
+) -> Result<(), DataError> {
+    let mut builder = tar::Builder::new(Vec::new());
+    let mut images = 0;
+    for file in files {
+        let Packed { stem, extension, bytes, label } = match file {
+            Ok(file) => file,
+            Err(error) => {
+                report.broken.push(error.to_string());
+                continue;
+            }
+        };
+        let appended =
+            append(&mut builder, &format!("{stem}.{extension}"), &bytes).and_then(|()| {
+                append(&mut builder, &format!("{stem}.cls"), label.to_string().as_bytes())
+            });
+        appended.map_err(io_at(path))?;
+        images += 1;
+    }
+    let bytes = builder.into_inner().map_err(io_at(path))?;
+    let temporary = path.with_extension("tar.part");
+    let mut file = fs::File::create(&temporary).map_err(io_at(&temporary))?;
+    file.write_all(&bytes).and_then(|()| file.sync_all()).map_err(io_at(&temporary))?;
+    let back = fs::read(&temporary).map_err(io_at(&temporary))?;
+    if Sha256::digest(&back) != Sha256::digest(&bytes) {
+        let source = io::Error::other("the disk gives back other bytes than were written");
+        return Err(DataError::Io { path: temporary, source });
+    }
+    fs::rename(&temporary, path).map_err(io_at(path))?;
+    report.images += images;
+    report.bytes += bytes.len() as u64;
+    Ok(())
+}
+
+/// Adds a file without owner or time: equal pictures give equal shards.
+fn append(builder: &mut tar::Builder<Vec<u8>>, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let mut header = tar::Header::new_ustar();
+    header.set_size(bytes.len() as u64);
+    header.set_mode(0o644);
+    header.set_mtime(0);
+    builder.append_data(&mut header, name, bytes)
+}
+
+fn io_at(path: &Path) -> impl FnOnce(io::Error) -> DataError {
+    let path = path.to_path_buf();
+    move |source| DataError::Io { path, source }
+}

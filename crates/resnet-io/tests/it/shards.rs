@@ -1,0 +1,193 @@
+//! Tar shards: as WebDataset writes them, and as we pack them.
+
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use resnet_io::DataError;
+use resnet_io::decode::decode;
+use resnet_io::pack::{PackOptions, PackReport, pack};
+use resnet_io::source::{DataSet, Encoded, OpenOptions, Source, open};
+use resnet_io::survey::{Side, Statistics};
+
+use crate::sources::tree;
+
+fn opened(address: &Path) -> DataSet {
+    open(address.to_str().unwrap(), &OpenOptions::default()).unwrap()
+}
+
+fn write_tar(path: &Path, files: &[(&str, &[u8])]) {
+    let mut builder = tar::Builder::new(fs::File::create(path).unwrap());
+    for (name, bytes) in files {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(bytes.len() as u64);
+        header.set_mode(0o644);
+        builder.append_data(&mut header, name, *bytes).unwrap();
+    }
+    builder.finish().unwrap();
+}
+
+fn bytes(source: &dyn Source, index: usize) -> Vec<u8> {
+    match source.read(index).unwrap() {
+        Encoded::File(bytes) => bytes.into_owned(),
+        Encoded::Pixels(_) => panic!("files are read as they are"),
+    }
+}
+
+#[test]
+fn a_pattern_of_shards_is_one_list_with_the_classes_beside_the_pictures() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    write_tar(
+        &at("t-00.tar"),
+        &[("a.jpg", b"1"), ("a.cls", b"2\n"), ("b.jpg", b"22"), ("b.cls", b"0")],
+    );
+    write_tar(
+        &at("t-01.tar"),
+        &[("a.json", b"{\"label\": 1}"), ("a.png", b"333"), ("a.txt", b"words")],
+    );
+    let train = opened(&at("t-{00..01}.tar")).train.unwrap();
+    assert_eq!(train.classes(), ["0", "1", "2"]);
+    let all: Vec<_> = (0..3).map(|i| (train.label(i), bytes(train.as_ref(), i).len())).collect();
+    assert_eq!(all, [(2, 1), (0, 2), (1, 3)]);
+    assert!(train.name(2).ends_with("t-01.tar:a.png"), "{}", train.name(2));
+    let missing = at("t-{00..02}.tar");
+    let Err(error) = open(missing.to_str().unwrap(), &OpenOptions::default()) else {
+        panic!("t-02.tar is not there")
+    };
+    assert!(error.to_string().contains("t-02.tar"), "{error}");
+}
+
+#[test]
+fn a_picture_without_a_class_beside_it_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.tar");
+    write_tar(&path, &[("a.jpg", b"1"), ("a.cls", b"2"), ("b.jpg", b"22")]);
+    let Err(error) = open(path.to_str().unwrap(), &OpenOptions::default()) else {
+        panic!("b has no class")
+    };
+    assert!(error.to_string().contains("x.tar:b.jpg: not an image set: no class"), "{error}");
+}
+
+#[test]
+fn an_archive_that_is_cut_short_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.tar");
+    write_tar(&path, &[("a/1.jpg", &[7; 2000]), ("b/1.jpg", &[7; 2000])]);
+    let whole = fs::read(&path).unwrap();
+    fs::write(&path, &whole[..3500]).unwrap();
+    let Err(error) = open(path.to_str().unwrap(), &OpenOptions::default()) else {
+        panic!("half an archive was opened")
+    };
+    assert!(matches!(error, DataError::Io { .. }), "{error}");
+}
+
+#[test]
+fn a_part_that_lacks_classes_keeps_the_numbers_of_the_others() {
+    let folder = tempfile::tempdir().unwrap();
+    tree(folder.path(), &["train/a/1.png", "train/b/1.png", "train/c/1.png", "val/c/2.png"]);
+    let set = opened(folder.path());
+    let val = set.val.unwrap();
+    assert_eq!((val.classes().len(), val.label(0)), (3, 2));
+}
+
+fn options(out: &Path) -> PackOptions {
+    PackOptions { out: out.into(), side: None, quality: 95, shard_images: 2, threads: 2 }
+}
+
+fn packed(data: &Path, options: &PackOptions) -> Result<PackReport, DataError> {
+    pack(&opened(data), options, &|_| {})
+}
+
+/// What a set consists of: (identity, class, bytes).
+fn content(source: &dyn Source) -> Vec<(u64, u32, Vec<u8>)> {
+    (0..source.len()).map(|i| (source.id(i), source.label(i), bytes(source, i))).collect()
+}
+
+#[test]
+fn a_packed_set_is_the_set() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, out) = (folder.path().join("data"), folder.path().join("packed"));
+    tree(
+        &data,
+        &["train/a/1.png", "train/a/2.png", "train/b/x/1.png", "val/a/3.png", "val/b/3.png"],
+    );
+    fs::write(data.join("train/b/broken.png"), "words").unwrap();
+    let report = packed(&data, &options(&out)).unwrap();
+    assert_eq!((report.shards, report.kept, report.images), (3, 0, 5));
+    assert_eq!(report.broken.len(), 1, "{report:?}");
+    fs::remove_file(data.join("train/b/broken.png")).unwrap();
+    let (before, after) = (opened(&data), opened(&out));
+    assert_eq!(content(before.train.unwrap().as_ref()), content(after.train.unwrap().as_ref()));
+    assert_eq!(content(before.val.unwrap().as_ref()), content(after.val.unwrap().as_ref()));
+    assert_eq!(after.notices, [""; 0]);
+}
+
+#[test]
+fn a_packing_that_was_stopped_goes_on_and_another_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, out) = (folder.path().join("data"), folder.path().join("packed"));
+    tree(&data, &["a/1.png", "a/2.png", "b/1.png", "b/2.png", "b/3.png"]);
+    packed(&data, &options(&out)).unwrap();
+    let second = out.join("train-000001.tar");
+    let whole = fs::read(&second).unwrap();
+    fs::remove_file(&second).unwrap();
+    fs::write(out.join("train-000001.tar.part"), &whole[..100]).unwrap();
+    let told = AtomicUsize::new(0);
+    let count = |samples| {
+        told.fetch_add(samples, Ordering::Relaxed);
+    };
+    let report = pack(&opened(&data), &options(&out), &count).unwrap();
+    assert_eq!((report.shards, report.kept, report.images), (3, 2, 2));
+    assert_eq!(told.into_inner(), 5);
+    assert!(fs::read(&second).unwrap() == whole, "the same bytes as in one go");
+    let smaller = PackOptions { side: Some(2), ..options(&out) };
+    assert!(matches!(packed(&data, &smaller), Err(DataError::OtherPack { .. })));
+    fs::remove_file(data.join("a/1.png")).unwrap();
+    assert!(matches!(packed(&data, &options(&out)), Err(DataError::OtherPack { .. })));
+}
+
+#[test]
+fn larger_pictures_are_scaled_and_smaller_ones_copied() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, out) = (folder.path().join("data"), folder.path().join("packed"));
+    // 4x3 pixels of one colour each.
+    tree(&data, &["a/1.png", "b/1.png"]);
+    fs::create_dir_all(data.join("a")).unwrap();
+    image::RgbImage::from_pixel(40, 20, image::Rgb([90, 120, 60]))
+        .save(data.join("a/2.png"))
+        .unwrap();
+    packed(&data, &PackOptions { side: Some(10), ..options(&out) }).unwrap();
+    let train = opened(&out).train.unwrap();
+    let picture = |index| decode("packed", &bytes(train.as_ref(), index)).unwrap();
+    let sizes: Vec<_> = (0..3).map(|i| (picture(i).width, picture(i).height)).collect();
+    assert_eq!(sizes, [(4, 3), (20, 10), (4, 3)]);
+    assert!(train.name(1).ends_with(":a/2.jpg"), "{}", train.name(1));
+    // JPEG at quality 95 keeps a colour within two levels.
+    for (found, expected) in picture(1).pixels.iter().zip([90u8, 120, 60].iter().cycle()) {
+        assert!(found.abs_diff(*expected) <= 2, "{found} {expected}");
+    }
+}
+
+#[test]
+fn statistics_are_those_of_all_pixels() {
+    let folder = tempfile::tempdir().unwrap();
+    tree(folder.path(), &["a/1.png", "a/2.png"]);
+    image::RgbImage::from_pixel(2, 12, image::Rgb([5, 0, 255]))
+        .save(folder.path().join("a/3.png"))
+        .unwrap();
+    fs::write(folder.path().join("a/broken.png"), "words").unwrap();
+    let train = opened(folder.path()).train.unwrap();
+    let one = Statistics::of(train.as_ref(), 1, &|| {});
+    assert_eq!(one, Statistics::of(train.as_ref(), 2, &|| {}));
+    assert_eq!((one.images, one.broken), (3, 1));
+    assert_eq!((one.extent(Side::Columns), one.extent(Side::Rows)), ([2, 4, 4], [3, 3, 12]));
+    // 12 pixels of 0, 12 of 1 and 24 of (5, 0, 255).
+    assert_eq!((one.histogram[0][0], one.histogram[0][5], one.histogram[2][255]), (12, 24, 24));
+    let (mean, std) = one.mean_and_std();
+    let values = [[0.0; 12], [1.0; 12], [5.0; 12], [5.0; 12]].concat();
+    let expected = values.iter().sum::<f64>() / 48.0;
+    let square = values.iter().map(|value| (value - expected).powi(2)).sum::<f64>() / 48.0;
+    assert!((mean[0] * 255.0 - expected).abs() < 1e-12, "{mean:?}");
+    assert!((std[0] * 255.0 - square.sqrt()).abs() < 1e-12, "{std:?}");
+}
