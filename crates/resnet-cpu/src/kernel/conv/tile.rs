@@ -1,7 +1,8 @@
 //! The inner product: a tile of pixels times a panel of channels, whole reduction in registers.
 //!
 //! Heights follow from the registers. AVX-512 has 32: 14 pixels x 2 vectors = 28 sums, 2 weights, 1
-//! broadcast; 24 channels are three half vectors, 9 x 3 = 27 sums. AVX2 has 16: 6 x 2 = 12 sums, 2
+//! broadcast; 24 channels are a whole and a half vector in Winograd's products and
+//! three half ones, 9 x 3 = 27 sums, in direct ones; 8 are a half one. AVX2 has 16: 6 x 2 = 12 sums, 2
 //! weights, 1 broadcast, or 12 x 1. Rests take lower tiles; a tile that is higher
 //! than the rest computes its last pixel again and writes it once.
 
@@ -72,10 +73,12 @@ pub(super) unsafe fn run_tiles<S: Simd, const RAW: bool>(
     // SAFETY: passed on. Each tile shape's width is the panel's.
     unsafe {
         match (S::LANES, work.width) {
-            (16, 32) => tiles_14::<S, 2, RAW>(s, work, sums),
-            (16, 24) => tiles_9::<S::Half, 3, RAW>(s.half(), work, sums),
-            (16, 16) => tiles_14::<S, 1, RAW>(s, work, sums),
-            (16, 8) => tiles_14::<S::Half, 1, RAW>(s.half(), work, sums),
+            (16, 32) => tiles_14::<S, 2, 0, RAW>(s, work, sums),
+            (16, 24) if RAW => tiles_14::<S, 1, 1, RAW>(s, work, sums),
+            // With several taps the compiler keeps a mix of whole and half sums in memory.
+            (16, 24) => tiles_9::<S::Half, RAW>(s.half(), work, sums),
+            (16, 16) => tiles_14::<S, 1, 0, RAW>(s, work, sums),
+            (16, 8) => tiles_14::<S, 0, 1, RAW>(s, work, sums),
             (8, 16) => tiles_6::<S, RAW>(s, work, sums),
             (8, 8) => tiles_12::<S, RAW>(s, work, sums),
             (lanes, width) => unreachable!("no tile of width {width} for {lanes} lanes"),
@@ -84,7 +87,7 @@ pub(super) unsafe fn run_tiles<S: Simd, const RAW: bool>(
 }
 
 #[inline(always)]
-unsafe fn tiles_14<S: Simd, const NV: usize, const RAW: bool>(
+unsafe fn tiles_14<S: Simd, const NV: usize, const NH: usize, const RAW: bool>(
     s: S,
     work: &Work<'_>,
     sums: &mut PanelSums,
@@ -95,32 +98,28 @@ unsafe fn tiles_14<S: Simd, const NV: usize, const RAW: bool>(
         unsafe {
             row += match rows - row {
                 // Two of eight, not fourteen and two: a low tile waits for its own sums.
-                8 | 16 => tile::<S, 8, NV, RAW>(s, work, row, sums),
-                11.. => tile::<S, 14, NV, RAW>(s, work, row, sums),
-                5..=10 => tile::<S, 7, NV, RAW>(s, work, row, sums),
-                3..=4 => tile::<S, 4, NV, RAW>(s, work, row, sums),
-                2 => tile::<S, 2, NV, RAW>(s, work, row, sums),
-                _ => tile::<S, 1, NV, RAW>(s, work, row, sums),
+                8 | 16 => tile::<S, 8, NV, NH, RAW>(s, work, row, sums),
+                11.. => tile::<S, 14, NV, NH, RAW>(s, work, row, sums),
+                5..=10 => tile::<S, 7, NV, NH, RAW>(s, work, row, sums),
+                3..=4 => tile::<S, 4, NV, NH, RAW>(s, work, row, sums),
+                2 => tile::<S, 2, NV, NH, RAW>(s, work, row, sums),
+                _ => tile::<S, 1, NV, NH, RAW>(s, work, row, sums),
             }
         }
     }
 }
 
 #[inline(always)]
-unsafe fn tiles_9<S: Simd, const NV: usize, const RAW: bool>(
-    s: S,
-    work: &Work<'_>,
-    sums: &mut PanelSums,
-) {
+unsafe fn tiles_9<S: Simd, const RAW: bool>(s: S, work: &Work<'_>, sums: &mut PanelSums) {
     let Range { start: mut row, end: rows } = work.rows;
     while row < rows {
         // SAFETY: passed on; a tile overhangs the rows by 13 at most.
         unsafe {
             row += match rows - row {
-                7.. => tile::<S, 9, NV, RAW>(s, work, row, sums),
-                4..=6 => tile::<S, 6, NV, RAW>(s, work, row, sums),
-                2..=3 => tile::<S, 3, NV, RAW>(s, work, row, sums),
-                _ => tile::<S, 1, NV, RAW>(s, work, row, sums),
+                7.. => tile::<S, 9, 3, 0, RAW>(s, work, row, sums),
+                4..=6 => tile::<S, 6, 3, 0, RAW>(s, work, row, sums),
+                2..=3 => tile::<S, 3, 3, 0, RAW>(s, work, row, sums),
+                _ => tile::<S, 1, 3, 0, RAW>(s, work, row, sums),
             }
         }
     }
@@ -133,10 +132,10 @@ unsafe fn tiles_12<S: Simd, const RAW: bool>(s: S, work: &Work<'_>, sums: &mut P
         // SAFETY: passed on; a tile overhangs the rows by 13 at most.
         unsafe {
             row += match rows - row {
-                10.. => tile::<S, 12, 1, RAW>(s, work, row, sums),
-                5..=9 => tile::<S, 6, 1, RAW>(s, work, row, sums),
-                3..=4 => tile::<S, 4, 1, RAW>(s, work, row, sums),
-                _ => tile::<S, 1, 1, RAW>(s, work, row, sums),
+                10.. => tile::<S, 12, 1, 0, RAW>(s, work, row, sums),
+                5..=9 => tile::<S, 6, 1, 0, RAW>(s, work, row, sums),
+                3..=4 => tile::<S, 4, 1, 0, RAW>(s, work, row, sums),
+                _ => tile::<S, 1, 1, 0, RAW>(s, work, row, sums),
             }
         }
     }
@@ -149,10 +148,10 @@ unsafe fn tiles_6<S: Simd, const RAW: bool>(s: S, work: &Work<'_>, sums: &mut Pa
         // SAFETY: passed on; a tile overhangs the rows by 13 at most.
         unsafe {
             row += match rows - row {
-                5.. => tile::<S, 6, 2, RAW>(s, work, row, sums),
-                3..=4 => tile::<S, 4, 2, RAW>(s, work, row, sums),
-                2 => tile::<S, 2, 2, RAW>(s, work, row, sums),
-                _ => tile::<S, 1, 2, RAW>(s, work, row, sums),
+                5.. => tile::<S, 6, 2, 0, RAW>(s, work, row, sums),
+                3..=4 => tile::<S, 4, 2, 0, RAW>(s, work, row, sums),
+                2 => tile::<S, 2, 2, 0, RAW>(s, work, row, sums),
+                _ => tile::<S, 1, 2, 0, RAW>(s, work, row, sums),
             }
         }
     }
@@ -160,7 +159,7 @@ unsafe fn tiles_6<S: Simd, const RAW: bool>(s: S, work: &Work<'_>, sums: &mut Pa
 
 /// One tile of up to `M` pixels from `row` on; returns `M`.
 #[inline(always)]
-unsafe fn tile<S: Simd, const M: usize, const NV: usize, const RAW: bool>(
+unsafe fn tile<S: Simd, const M: usize, const NV: usize, const NH: usize, const RAW: bool>(
     s: S,
     work: &Work<'_>,
     row: usize,
@@ -168,7 +167,7 @@ unsafe fn tile<S: Simd, const M: usize, const NV: usize, const RAW: bool>(
 ) -> usize {
     if RAW {
         // SAFETY: passed on; `raw` has room for the rows and a tile's overhang.
-        unsafe { multiply::<S, M, NV, RAW>(s, work, row, work.raw.add(row * work.width)) };
+        unsafe { multiply::<S, M, NV, NH, RAW>(s, work, row, work.raw.add(row * work.width)) };
         return M;
     }
     let mut buffer = Buffer([std::mem::MaybeUninit::uninit(); MAX_TILE]);
@@ -183,42 +182,40 @@ unsafe fn tile<S: Simd, const M: usize, const NV: usize, const RAW: bool>(
     // SAFETY: the buffer holds M * width <= MAX_TILE floats, all of which `multiply` writes; a
     // column's lanes count up to the panel's channels, the rest passed on.
     unsafe {
-        multiply::<S, M, NV, RAW>(s, work, row, buffer);
-        let column = |at: usize| Column {
+        multiply::<S, M, NV, NH, RAW>(s, work, row, buffer);
+        let column = |at: usize, lanes: usize| Column {
             sums: buffer.add(at),
             stride: work.width,
             targets,
             channel: work.channel + at,
-            valid: work.channels.saturating_sub(at).min(S::LANES),
+            valid: work.channels.saturating_sub(at).min(lanes),
             first: first.add(at),
             second: second.add(at),
         };
         for j in 0..NV {
-            finish(s, work.finish, &column(j * S::LANES));
+            finish(s, work.finish, &column(j * S::LANES, S::LANES));
+        }
+        for j in 0..NH {
+            let lanes = <S::Half as Simd>::LANES;
+            finish(s.half(), work.finish, &column(NV * S::LANES + j * lanes, lanes));
         }
     }
     M
 }
 
-/// The sums of one tile, written to `buffer` as `[M][width]`.
+/// The sums of one tile, written to `buffer` as `[M][width]`: `NV` vectors and `NH` half ones a row.
 #[inline(always)]
-unsafe fn multiply<S: Simd, const M: usize, const NV: usize, const RAW: bool>(
+unsafe fn multiply<S: Simd, const M: usize, const NV: usize, const NH: usize, const RAW: bool>(
     s: S,
     work: &Work<'_>,
     row: usize,
     buffer: *mut f32,
 ) {
-    let width = NV * S::LANES;
-    let mut sums = [[s.splat(0.0); NV]; M];
+    let width = width::<S, NV, NH>();
+    let mut sums = Sums { whole: [[s.splat(0.0); NV]; M], half: [[s.half().splat(0.0); NH]; M] };
     if RAW && work.accumulate {
         // SAFETY: the caller's buffer holds M * width floats, those of the raw sums.
-        unsafe {
-            for (m, sums) in sums.iter_mut().enumerate() {
-                for (j, sum) in sums.iter_mut().enumerate() {
-                    *sum = s.load_ptr(buffer.add(m * width + j * S::LANES));
-                }
-            }
-        }
+        unsafe { sums.load(s, buffer) };
     }
     for (at, tap) in work.taps.iter().enumerate() {
         let pointers = work.table.tap(work.first_tap + at);
@@ -234,7 +231,7 @@ unsafe fn multiply<S: Simd, const M: usize, const NV: usize, const RAW: bool>(
             let mut k = 0;
             while k < work.depth / 4 * 4 {
                 for u in 0..4 {
-                    step(s, &mut sums, &rows, k + u, w.add(u * width));
+                    sums.step(s, &rows, k + u, w.add(u * width));
                 }
                 for line in 0..work.ahead {
                     s.prefetch_far(next.wrapping_add(16 * line));
@@ -244,41 +241,83 @@ unsafe fn multiply<S: Simd, const M: usize, const NV: usize, const RAW: bool>(
                 k += 4;
             }
             while k < work.depth {
-                step(s, &mut sums, &rows, k, w);
+                sums.step(s, &rows, k, w);
                 w = w.add(width);
                 k += 1;
             }
         }
     }
     // SAFETY: the caller's buffer holds M * width floats.
-    unsafe {
-        for (m, sums) in sums.iter().enumerate() {
-            for (j, &sum) in sums.iter().enumerate() {
-                s.store_ptr(sum, buffer.add(m * width + j * S::LANES));
+    unsafe { sums.store(s, buffer) };
+}
+
+/// Floats of a row of sums.
+const fn width<S: Simd, const NV: usize, const NH: usize>() -> usize {
+    NV * S::LANES + NH * <S::Half as Simd>::LANES
+}
+
+/// The sums of a tile, in registers: for each row whole vectors, then half ones.
+struct Sums<S: Simd, const M: usize, const NV: usize, const NH: usize> {
+    whole: [[S::F32; NV]; M],
+    half: [[<S::Half as Simd>::F32; NH]; M],
+}
+
+impl<S: Simd, const M: usize, const NV: usize, const NH: usize> Sums<S, M, NV, NH> {
+    /// One multiply-add of every sum: float `k` of each row times one row of weights.
+    #[inline(always)]
+    unsafe fn step(&mut self, s: S, rows: &[*const f32; M], k: usize, w: *const f32) {
+        let (half, half_lanes) = (s.half(), <S::Half as Simd>::LANES);
+        // SAFETY: `k` is less than the depth, and `w` points to a row of weights, as the caller says.
+        unsafe {
+            let whole: [S::F32; NV] = std::array::from_fn(|j| s.load_ptr(w.add(j * S::LANES)));
+            let rest = w.add(NV * S::LANES);
+            let halves: [<S::Half as Simd>::F32; NH] =
+                std::array::from_fn(|j| half.load_ptr(rest.add(j * half_lanes)));
+            for line in 0..width::<S, NV, NH>().div_ceil(16) {
+                s.prefetch(w.wrapping_add(PREFETCH + 16 * line));
+            }
+            for m in 0..M {
+                let x = *rows[m].add(k);
+                for j in 0..NV {
+                    self.whole[m][j] = s.mul_add(s.splat(x), whole[j], self.whole[m][j]);
+                }
+                for j in 0..NH {
+                    self.half[m][j] = half.mul_add(half.splat(x), halves[j], self.half[m][j]);
+                }
             }
         }
     }
-}
 
-/// One multiply-add of every sum: float `k` of each row times one row of weights.
-#[inline(always)]
-unsafe fn step<S: Simd, const M: usize, const NV: usize>(
-    s: S,
-    sums: &mut [[S::F32; NV]; M],
-    rows: &[*const f32; M],
-    k: usize,
-    w: *const f32,
-) {
-    // SAFETY: `k` is less than the depth, and `w` points to a row of weights, as the caller says.
-    unsafe {
-        let weights: [S::F32; NV] = std::array::from_fn(|j| s.load_ptr(w.add(j * S::LANES)));
-        for line in 0..(NV * S::LANES).div_ceil(16) {
-            s.prefetch(w.wrapping_add(PREFETCH + 16 * line));
+    #[inline(always)]
+    unsafe fn load(&mut self, s: S, from: *const f32) {
+        let (half, half_lanes) = (s.half(), <S::Half as Simd>::LANES);
+        // SAFETY: `from` holds M * width floats, as the caller says.
+        unsafe {
+            for m in 0..M {
+                let row = from.add(m * width::<S, NV, NH>());
+                for j in 0..NV {
+                    self.whole[m][j] = s.load_ptr(row.add(j * S::LANES));
+                }
+                for j in 0..NH {
+                    self.half[m][j] = half.load_ptr(row.add(NV * S::LANES + j * half_lanes));
+                }
+            }
         }
-        for m in 0..M {
-            let x = s.splat(*rows[m].add(k));
-            for j in 0..NV {
-                sums[m][j] = s.mul_add(x, weights[j], sums[m][j]);
+    }
+
+    #[inline(always)]
+    unsafe fn store(&self, s: S, to: *mut f32) {
+        let (half, half_lanes) = (s.half(), <S::Half as Simd>::LANES);
+        // SAFETY: `to` holds M * width floats, as the caller says.
+        unsafe {
+            for m in 0..M {
+                let row = to.add(m * width::<S, NV, NH>());
+                for j in 0..NV {
+                    s.store_ptr(self.whole[m][j], row.add(j * S::LANES));
+                }
+                for j in 0..NH {
+                    half.store_ptr(self.half[m][j], row.add(NV * S::LANES + j * half_lanes));
+                }
             }
         }
     }
