@@ -276,13 +276,14 @@ impl<S: Simd, const M: usize, const NV: usize, const NH: usize> Sums<S, M, NV, N
             for line in 0..width::<S, NV, NH>().div_ceil(16) {
                 s.prefetch(w.wrapping_add(PREFETCH + 16 * line));
             }
-            for m in 0..M {
-                let x = *rows[m].add(k);
-                for j in 0..NV {
-                    self.whole[m][j] = s.mul_add(s.splat(x), whole[j], self.whole[m][j]);
+            let sums = self.whole.iter_mut().zip(&mut self.half);
+            for (row, (wholes, rests)) in rows.iter().zip(sums) {
+                let x = *row.add(k);
+                for (sum, &w) in wholes.iter_mut().zip(&whole) {
+                    *sum = s.mul_add(s.splat(x), w, *sum);
                 }
-                for j in 0..NH {
-                    self.half[m][j] = half.mul_add(half.splat(x), halves[j], self.half[m][j]);
+                for (sum, &w) in rests.iter_mut().zip(&halves) {
+                    *sum = half.mul_add(half.splat(x), w, *sum);
                 }
             }
         }
