@@ -7,7 +7,7 @@ use resnet_core::cost;
 use resnet_core::spec::{NetworkSpec, ShortcutKind, StemKind, StemSpec};
 use resnet_core::step::{Decay, SgdOptions, Targets};
 use resnet_io::augment::Step;
-use resnet_io::decode::decode;
+use resnet_io::decode::{Exif, decode_by};
 use resnet_io::loader::{self, Loader, LoaderSpec};
 use resnet_io::mix::Mix;
 use resnet_io::source::{self, DataSet, Encoded, OpenOptions, Source};
@@ -71,7 +71,7 @@ pub fn prepare(mut recipe: Recipe, batch_size: BatchSize) -> Result<Setup, Train
     if let [class] = &classes[..] {
         return Err(DataError::OneClass { place: address, class: class.clone() }.into());
     }
-    let picture = first_picture(train.as_ref())?;
+    let picture = first_picture(train.as_ref(), orientation(&recipe))?;
     let mut spec = choose_network(&mut recipe, picture.size)?;
     spec.classes = classes.len();
     let colour = colour_of(&spec)?;
@@ -122,7 +122,10 @@ fn training_batches(recipe: &Recipe, [height, width]: [usize; 2], colour: Colour
         width,
         height,
         colour,
+        exif: orientation(recipe),
         steps: recipe.augment.steps.clone(),
+        // Recipes allow sixteen at most.
+        repeats: recipe.augment.repeats as u32,
         mix: mix(recipe),
         seed: recipe.train.seed,
         workers: recipe.data.workers,
@@ -134,7 +137,11 @@ fn validation_batches(recipe: &Recipe, preprocess: &Preprocess, colour: Colour) 
     let batch_size = if own == 0 { recipe.train.batch_size } else { own };
     let (mode, steps) = (loader::Mode::Eval, preprocess.steps());
     let alike = training_batches(recipe, preprocess.crop, colour);
-    LoaderSpec { mode, batch_size, steps, mix: None, ..alike }
+    LoaderSpec { mode, batch_size, steps, repeats: 1, mix: None, ..alike }
+}
+
+fn orientation(recipe: &Recipe) -> Exif {
+    if recipe.data.exif { Exif::Apply } else { Exif::Ignore }
 }
 
 fn mix(recipe: &Recipe) -> Option<Mix> {
@@ -231,13 +238,13 @@ impl PictureKind {
 }
 
 /// The first picture that can be read.
-fn first_picture(source: &dyn Source) -> Result<PictureKind, TrainError> {
+fn first_picture(source: &dyn Source, exif: Exif) -> Result<PictureKind, TrainError> {
     let mut first_error = None;
     for index in 0..source.len() {
         let kind = |width, height, is_file| PictureKind { size: [width, height], is_file };
         let found = match source.read(index) {
             Ok(Encoded::Pixels(picture)) => Ok(kind(picture.width, picture.height, false)),
-            Ok(Encoded::File(bytes)) => decode(&source.name(index), &bytes)
+            Ok(Encoded::File(bytes)) => decode_by(&source.name(index), &bytes, exif)
                 .map(|picture| kind(picture.width, picture.height, true)),
             Err(error) => Err(error),
         };
@@ -286,6 +293,8 @@ fn choose_network(recipe: &mut Recipe, picture: [usize; 2]) -> Result<NetworkSpe
 /// prepared as their network's family does it.
 fn preprocess(recipe: &Recipe, spec: &NetworkSpec, picture: PictureKind) -> Preprocess {
     let mut preprocess = Preprocess::of_family(spec);
+    preprocess.exif = recipe.data.exif;
+    preprocess.interpolation = recipe.eval.interpolation;
     preprocess.mean = for_channels(&recipe.data.mean, spec.input.channels);
     preprocess.std = for_channels(&recipe.data.std, spec.input.channels);
     let ([width, height], is_small) = (picture.size, picture.is_small());
@@ -316,14 +325,12 @@ fn fit_augmentation(
     train_size: [usize; 2],
 ) -> Option<String> {
     if recipe.augment.size.is_some() {
-        recipe.augment.steps.iter_mut().for_each(|step| set_size(step, train_size));
+        let size = train_size.map(|side| side as u32);
+        recipe.augment.steps.iter_mut().for_each(|step| step.set_size(size));
     }
-    let is_sized = |step: &Step| match step {
-        Step::RandomResizedCrop { .. } | Step::CenterCrop { .. } => true,
-        Step::PadCrop { .. } | Step::Flip { .. } | Step::Resize { .. } => false,
-    };
     let steps = &mut recipe.augment.steps;
-    if preprocess.resize.is_none() || steps.iter().any(is_sized) {
+    let is_as_it_comes = preprocess.resize.is_none() && train_size == preprocess.crop;
+    if is_as_it_comes || steps.iter().any(|step| step.size().is_some()) {
         return None;
     }
     let [rows, columns] = train_size;
@@ -341,14 +348,6 @@ fn fit_augmentation(
         "training takes a random part of each picture, scaled to {rows}x{columns}: the recipe's \
          augment.steps do not say what else"
     ))
-}
-
-fn set_size(step: &mut Step, [rows, columns]: [usize; 2]) {
-    match step {
-        Step::RandomResizedCrop { size, .. } => *size = rows as u32,
-        Step::CenterCrop { height, width } => (*height, *width) = (rows as u32, columns as u32),
-        Step::PadCrop { .. } | Step::Flip { .. } | Step::Resize { .. } => {}
-    }
 }
 
 /// The pictures to evaluate on, whose classes must be the training's.

@@ -1,6 +1,7 @@
 //! Making one batch: read, decode, apply the steps, replace or leave out what is broken.
 
 use std::collections::HashSet;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use resnet_core::rng::{Purpose, Stream};
@@ -25,6 +26,13 @@ pub(super) struct Filler {
     broken: Mutex<BrokenSet>,
 }
 
+/// When a sample is looked at: in which epoch, and how often in it before.
+#[derive(Clone, Copy)]
+struct Turn {
+    epoch: u32,
+    copy: u32,
+}
+
 #[derive(Default)]
 struct BrokenSet {
     samples: HashSet<u32>,
@@ -42,7 +50,10 @@ impl Filler {
         Filler { source, spec, class_sizes, broken }
     }
 
-    /// Fills `batch` with the pictures at `samples`.
+    /// Fills `batch` with the pictures at `range` of an epoch's order.
+    ///
+    /// Copies of a sample are spread over the batch, first all first ones, then all second ones: mixing is between
+    /// neighbours.
     ///
     /// # Errors
     /// When a class has no readable picture, or a picture does not come out in the batch's size.
@@ -50,15 +61,19 @@ impl Filler {
         &self,
         batch: &mut Batch,
         epoch: u32,
-        samples: &[u32],
+        order: &[u32],
+        range: Range<usize>,
     ) -> Result<(), DataError> {
         batch.pixels.clear();
         batch.labels.clear();
         batch.targets.clear();
         batch.samples.clear();
         batch.broken.clear();
-        for &sample in samples {
-            self.add(batch, epoch, sample)?;
+        let repeats = self.spec.repeats.max(1) as usize;
+        for copy in 0..repeats {
+            for place in range.clone().filter(|place| place % repeats == copy) {
+                self.add(batch, Turn { epoch, copy: copy as u32 }, order[place])?;
+            }
         }
         if let Some(mix) = self.spec.mix {
             self.mix(batch, mix, epoch);
@@ -76,17 +91,17 @@ impl Filler {
         mix::heavier_labels(&mut batch.labels, mixing.share(size));
     }
 
-    fn add(&self, batch: &mut Batch, epoch: u32, sample: u32) -> Result<(), DataError> {
-        let Err(error) = self.append(batch, epoch, sample) else { return Ok(()) };
+    fn add(&self, batch: &mut Batch, turn: Turn, sample: u32) -> Result<(), DataError> {
+        let Err(error) = self.append(batch, turn, sample) else { return Ok(()) };
         let mut last = self.note_broken(batch, sample, error)?;
         if self.spec.mode == Mode::Eval {
             return Ok(());
         }
         let id = self.source.id(sample as usize);
-        let mut stream = Stream::new(self.spec.seed, Purpose::Replacement, epoch, id);
+        let mut stream = Stream::new(self.spec.seed, Purpose::Replacement, turn.epoch, id);
         let count = u32::try_from(self.source.len()).expect("fewer than 2^32 samples");
         for _ in 0..REPLACEMENT_DRAWS {
-            match self.append(batch, epoch, stream.below(count)) {
+            match self.append(batch, turn, stream.below(count)) {
                 Ok(()) => return Ok(()),
                 // It is named where it stands in the epoch itself.
                 Err(error) => last = broken_picture(error)?,
@@ -97,18 +112,19 @@ impl Filler {
     }
 
     /// Reads, decodes and transforms one sample to the end of the batch.
-    fn append(&self, batch: &mut Batch, epoch: u32, sample: u32) -> Result<(), DataError> {
+    fn append(&self, batch: &mut Batch, turn: Turn, sample: u32) -> Result<(), DataError> {
         let index = sample as usize;
         let encoded = self.source.read(index)?;
         let decoded;
         let view = match &encoded {
             Encoded::Pixels(view) => *view,
             Encoded::File(bytes) => {
-                decoded = decode::decode(&self.source.name(index), bytes)?;
+                decoded = decode::decode_by(&self.source.name(index), bytes, self.spec.exif)?;
                 decoded.view()
             }
         };
-        let mut stream = augment::stream_for(self.spec.seed, epoch, self.source.id(index));
+        let mut stream =
+            augment::stream_for(self.spec.seed, turn.epoch, turn.copy, self.source.id(index));
         let (steps, before) = (&self.spec.steps, batch.pixels.len());
         let size = augment::prepare(view, self.spec.colour, steps, &mut stream, &mut batch.pixels);
         if let Err(error) = self.check_size(index, size) {

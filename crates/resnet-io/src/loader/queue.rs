@@ -46,7 +46,7 @@ impl Batches {
     pub(super) fn start(filler: Arc<Filler>, epoch: u32, first_step: usize) -> Batches {
         let (samples, spec) = (filler.source.len(), &filler.spec);
         let order = match spec.mode {
-            Mode::Train => epoch_order(samples, spec.seed, epoch),
+            Mode::Train => epoch_order(samples, spec.seed, epoch, spec.repeats),
             Mode::Eval => in_order(samples),
         };
         let steps = steps_per_epoch(samples, spec.batch_size);
@@ -139,7 +139,7 @@ impl Shared {
             let spec = &self.filler.spec;
             let range = batch_range(step, samples, spec.batch_size, spec.mode);
             batch.step = step;
-            let result = self.filler.fill(&mut batch, self.epoch, &self.order[range]);
+            let result = self.filler.fill(&mut batch, self.epoch, &self.order, range);
             self.lock().done.insert(step, result.map(|()| batch));
             self.ready.notify_one();
         }

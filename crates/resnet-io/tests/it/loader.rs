@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use resnet_io::augment::Step;
+use resnet_io::decode::Exif;
 use resnet_io::loader::{Batch, Loader, LoaderSpec, Mode};
 use resnet_io::source::{Encoded, Generated, GeneratedSpec, GeneratedSplit, Source};
 use resnet_io::{Colour, DataError, ImageRef};
@@ -23,7 +24,8 @@ fn spec(mode: Mode, workers: usize) -> LoaderSpec {
     };
     let (colour, batch_size) = (Colour::Rgb, 8);
     let (width, height, mix, seed) = (SIDE, SIDE, None, 4);
-    LoaderSpec { mode, batch_size, width, height, colour, steps, mix, seed, workers }
+    let (exif, repeats) = (Exif::Ignore, 1);
+    LoaderSpec { mode, batch_size, width, height, colour, exif, steps, repeats, mix, seed, workers }
 }
 
 /// All batches of an epoch from a step on.
@@ -176,4 +178,25 @@ fn grey_batches_have_one_channel_of_pillows_luma() {
         assert_eq!(grey.pixels, expected);
         assert_eq!(grey.labels, colours.labels);
     }
+}
+
+#[test]
+fn repeated_samples_are_augmented_anew_and_spread_over_the_batch() {
+    let repeated = LoaderSpec { repeats: 2, ..spec(Mode::Train, 2) };
+    let loader = Loader::new(generated(40), repeated).unwrap();
+    let found = batches(&loader, 0, 0).unwrap();
+    assert_eq!(found.iter().map(Batch::len).sum::<usize>(), 40);
+    for batch in &found {
+        assert_eq!(batch.samples[..4], batch.samples[4..]);
+    }
+    let copies = found.iter().flat_map(|batch| (0..4).map(move |i| (batch, i)));
+    let same = copies.filter(|(batch, i)| batch.picture(*i) == batch.picture(i + 4)).count();
+    // Of 50 pairs of places and mirrors one in 50 is the same.
+    assert!(same < 5, "{same} of 20");
+    let plain = Loader::new(generated(40), spec(Mode::Train, 1)).unwrap();
+    let distinct: BTreeSet<u32> = found.iter().flat_map(|batch| batch.samples.clone()).collect();
+    assert_eq!(distinct.len(), 20);
+    // The first copy is the picture of the plain epoch.
+    let plain = batches(&plain, 0, 0).unwrap();
+    assert_eq!(plain[0].picture(0), found[0].picture(0));
 }

@@ -7,6 +7,7 @@ mod decode;
 mod generated;
 mod loader;
 mod mix;
+mod operations;
 mod real_data;
 mod resize;
 mod sources;
