@@ -75,8 +75,7 @@ fn decode_jpeg(name: &str, bytes: &[u8], exif: Exif) -> Result<Image, DataError>
         Exif::Apply => jpeg::exif(bytes),
         Exif::Ignore => None,
     };
-    let orientation = chunk.and_then(|chunk| Orientation::from_exif_chunk(&chunk));
-    Ok(upright(image, orientation.unwrap_or(Orientation::NoTransforms)))
+    Ok(upright(image, orientation_of(chunk)))
 }
 
 fn decode_gif(name: &str, bytes: &[u8]) -> Result<Image, DataError> {
@@ -91,6 +90,13 @@ fn decode_gif(name: &str, bytes: &[u8]) -> Result<Image, DataError> {
 fn has_alpha(bytes: &[u8]) -> bool {
     let reader = png::Decoder::new(Cursor::new(bytes)).read_info();
     reader.is_ok_and(|reader| reader.info().color_type == png::ColorType::GrayscaleAlpha)
+}
+
+/// The orientation of EXIF data, which some WebP files begin with JPEG's mark of them.
+fn orientation_of(chunk: Option<Vec<u8>>) -> Orientation {
+    let chunk = chunk.unwrap_or_default();
+    let data = chunk.strip_prefix(b"Exif\0\0").unwrap_or(&chunk);
+    Orientation::from_exif_chunk(data).unwrap_or(Orientation::NoTransforms)
 }
 
 /// Turns and mirrors a picture.
@@ -129,7 +135,7 @@ fn decode_other(name: &str, bytes: &[u8], exif: Exif) -> Result<Image, DataError
     check_size(name, width.into(), height.into())?;
     let mut decoder = reader.into_decoder().map_err(damaged)?;
     let orientation = match exif {
-        Exif::Apply => decoder.orientation().map_err(damaged)?,
+        Exif::Apply => orientation_of(decoder.exif_metadata().map_err(damaged)?),
         Exif::Ignore => Orientation::NoTransforms,
     };
     let mut image = DynamicImage::from_decoder(decoder).map_err(damaged)?;

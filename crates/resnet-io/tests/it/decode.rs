@@ -68,6 +68,7 @@ const DELIBERATE: &[&str] = &[
     "mmap_error.bmp",
     "no_palette.gif",
     "png_decompression_dos.png",
+    "xmp_tags_orientation_exiftool.png",
 ];
 
 #[test]
@@ -98,7 +99,7 @@ fn odd_files_have_pillows_pixels_or_an_error() {
         let Some(verdict) = verdicts.get(name.as_str()) else { continue };
         match (decode(&name, &bytes), verdict[error].is_empty()) {
             // Of one so large that Pillow warns, the verdict has no pixels.
-            (Ok(_), true) if verdict[rgb].is_empty() => equal += 1,
+            (Ok(_), true) if verdict[rgb].starts_with("(not computed") => equal += 1,
             (Ok(image), true) if sha256(&image.pixels) == verdict[rgb] => {
                 equal += 1;
                 let turned = decode_by(&name, &bytes, Exif::Apply).unwrap();
