@@ -4,7 +4,7 @@
     python3 pillow.py crates/resnet-io/tests/fixtures/resize.tsv      (Pillow 13)
 
 Byte i of a picture is the top byte of i * 2654435761 mod 2^32. Columns: width, height, new width,
-new height, sha256 of the RGB bytes after resize(..., BILINEAR).
+new height, filter, sha256 of the RGB bytes after resize(..., filter).
 """
 import hashlib
 import sys
@@ -22,5 +22,6 @@ with open(sys.argv[1], "w") as out:
     out.write(f"# Pillow {PIL.__version__}, by xtask/oracle/pillow.py\n")
     for w, h, width, height in SIZES:
         data = bytes(((i * 2654435761) & 0xFFFFFFFF) >> 24 for i in range(w * h * 3))
-        image = Image.frombytes("RGB", (w, h), data).resize((width, height), Image.Resampling.BILINEAR)
-        out.write(f"{w}\t{h}\t{width}\t{height}\t{hashlib.sha256(image.tobytes()).hexdigest()}\n")
+        for name in ("nearest", "box", "bilinear", "bicubic", "lanczos"):
+            image = Image.frombytes("RGB", (w, h), data).resize((width, height), Image.Resampling[name.upper()])
+            out.write(f"{w}\t{h}\t{width}\t{height}\t{name}\t{hashlib.sha256(image.tobytes()).hexdigest()}\n")

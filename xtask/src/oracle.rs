@@ -28,7 +28,7 @@ enum Data {
     Needed,
 }
 
-const SCRIPTS: [Script; 10] = [
+const SCRIPTS: [Script; 11] = [
     script("ops", "fixtures", Data::Unused),
     script("training", "fixtures", Data::Unused),
     script("networks", "fixtures", Data::Unused),
@@ -38,6 +38,7 @@ const SCRIPTS: [Script; 10] = [
     script("names", "crates/resnet-io/tests/fixtures/weights/names.tsv", Data::Unused),
     script("pillow", "crates/resnet-io/tests/fixtures/resize.tsv", Data::Unused),
     script("mix", "crates/resnet-io/tests/fixtures/mix.tsv", Data::Unused),
+    script("augment", "crates/resnet-io/tests/fixtures/augment.tsv", Data::Unused),
     script("pictures", "crates/resnet-io/tests/fixtures/pictures", Data::Unused),
 ];
 

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use resnet::core::spec::{NetworkSpec, StemKind};
 use resnet::cpu::Isa;
+use resnet::io::resize::Filter;
 use resnet::{Device, ModelRequest};
 
 use crate::command;
@@ -164,9 +165,41 @@ pub(crate) struct Model {
     /// Side of the square cut from the centre
     #[arg(long, value_name = "PIXELS")]
     pub(crate) crop: Option<usize>,
+    /// How pictures are resized
+    #[arg(long, value_name = "FILTER")]
+    pub(crate) interpolation: Option<Interpolation>,
+    /// Whether pictures are turned as their EXIF data say
+    #[arg(long, value_name = "BOOL")]
+    pub(crate) exif: Option<bool>,
     /// Names of the classes: one a line, or columns `index`, `wnid`, `label` between tabs
     #[arg(long, value_name = "FILE")]
     pub(crate) classes_file: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Interpolation {
+    /// The pixel that is nearest, without antialiasing
+    Nearest,
+    /// The mean of what a pixel covers
+    Box,
+    /// A triangle
+    Bilinear,
+    /// A cubic
+    Bicubic,
+    /// A windowed sinc
+    Lanczos,
+}
+
+impl Interpolation {
+    fn filter(self) -> Filter {
+        match self {
+            Interpolation::Nearest => Filter::Nearest,
+            Interpolation::Box => Filter::Box,
+            Interpolation::Bilinear => Filter::Bilinear,
+            Interpolation::Bicubic => Filter::Bicubic,
+            Interpolation::Lanczos => Filter::Lanczos,
+        }
+    }
 }
 
 impl Model {
@@ -187,6 +220,8 @@ impl Model {
             std: self.std.clone(),
             resize: self.resize,
             crop: self.crop,
+            interpolation: self.interpolation.map(Interpolation::filter),
+            exif: self.exif,
         })
     }
 }

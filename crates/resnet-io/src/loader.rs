@@ -15,6 +15,7 @@ use self::fill::Filler;
 pub use self::order::{LastBatch, Order, Sampling, balanced_order, epoch_order, steps_per_epoch};
 pub use self::queue::Batches;
 use crate::augment::Step;
+use crate::decode::Exif;
 use crate::error::DataError;
 use crate::mix::Mix;
 use crate::picture::Colour;
@@ -42,8 +43,13 @@ pub struct LoaderSpec {
     pub height: usize,
     /// What the network sees of colours.
     pub colour: Colour,
+    /// Whether pictures are turned as their EXIF data say.
+    pub exif: Exif,
     /// From a decoded picture to what the network sees.
     pub steps: Vec<Step>,
+    /// How often an epoch of training has each of its samples, augmented anew each time, at least once: it has so
+    /// many times fewer samples then (Hoffer et al. 2019, arXiv:1901.09335).
+    pub repeats: u32,
     /// How the pictures of a training batch are mixed, if they are.
     pub mix: Option<Mix>,
     /// The seed of order, augmentation, mixing and replacement.

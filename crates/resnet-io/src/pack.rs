@@ -13,11 +13,11 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::decode::decode;
+use crate::decode::{Exif, decode_by};
 use crate::encode;
 use crate::error::DataError;
 use crate::readable::pool;
-use crate::resize::{resize, shorter_side};
+use crate::resize::{Filter, resize, shorter_side};
 use crate::source::{DataSet, Encoded, Source};
 use crate::weights::atomic;
 
@@ -166,12 +166,13 @@ fn packed(source: &dyn Source, index: usize, options: &PackOptions) -> Result<Pa
         Encoded::Pixels(picture) => (encode::png(picture)?, "png"),
         Encoded::File(bytes) => {
             // Decoded even where it is only copied: what is packed can be read.
-            let image = decode(&source.name(index), &bytes)?;
+            // A smaller copy carries no EXIF: it is turned upright itself.
+            let image = decode_by(&source.name(index), &bytes, Exif::Apply)?;
             match options.side.filter(|&side| side < image.width.min(image.height)) {
                 None => (bytes.into_owned(), extension),
                 Some(side) => {
                     let (width, height) = shorter_side(image.width, image.height, side);
-                    let small = resize(image.view(), width, height);
+                    let small = resize(image.view(), width, height, Filter::Bilinear);
                     (encode::jpeg(small.view(), options.quality)?, "jpg")
                 }
             }

@@ -13,6 +13,7 @@ use resnet_core::spec::NetworkSpec;
 use resnet_core::step::{Decay, SgdOptions, Targets};
 use resnet_core::zoo;
 use resnet_io::Colour;
+use resnet_io::resize::Filter;
 use resnet_io::weights::{
     self, Expected, Head, ModelFile, TensorFile, WeightsError, match_tensors,
 };
@@ -55,6 +56,10 @@ pub struct ModelRequest {
     pub resize: Option<usize>,
     /// Rows and columns of the middle that is taken.
     pub crop: Option<usize>,
+    /// How pictures are scaled.
+    pub interpolation: Option<Filter>,
+    /// Whether pictures are turned as their EXIF data say.
+    pub exif: Option<bool>,
 }
 
 impl Model {
@@ -91,7 +96,13 @@ impl Model {
                 assumed
             }
         };
+        let own = preprocess.clone();
         override_preprocess(&mut preprocess, request, spec.input.channels)?;
+        let says_so = ours.as_ref().is_some_and(|file| !file.meta.preprocess.is_null());
+        if says_so && preprocess != own {
+            let own = own.describe();
+            notices.push(format!("pictures are not prepared as the model's own were: {own}"));
+        }
         [spec.input.height, spec.input.width] = preprocess.crop;
         let classes = match (&request.classes_file, &ours) {
             (Some(path), _) => Classes::read(path)?,
@@ -247,6 +258,8 @@ fn override_preprocess(
         preprocess.resize = preprocess.resize.map(|_| usual_resize([crop; 2]));
     }
     preprocess.resize = request.resize.or(preprocess.resize);
+    preprocess.interpolation = request.interpolation.unwrap_or(preprocess.interpolation);
+    preprocess.exif = request.exif.unwrap_or(preprocess.exif);
     Ok(())
 }
 

@@ -4,6 +4,8 @@
 use resnet_core::build::{IMAGENET_MEAN, IMAGENET_STD};
 use resnet_core::spec::{NetworkSpec, StemKind};
 use resnet_io::augment::Step;
+use resnet_io::decode::Exif;
+use resnet_io::resize::Filter;
 use serde::{Deserialize, Serialize};
 
 /// The largest side up to which a picture is taken as it is, without scaling.
@@ -14,14 +16,17 @@ pub const SMALL_PICTURE: usize = 64;
 pub struct Preprocess {
     /// The shorter side is scaled to this many pixels, the other in proportion; none leaves it.
     pub resize: Option<usize>,
-    /// How it is scaled: `bilinear`, antialiased, as Pillow does it.
-    pub interpolation: String,
+    /// How it is scaled: by Pillow's filter of this name, antialiased.
+    pub interpolation: Filter,
     /// The middle of so many rows and columns is taken.
     pub crop: [usize; 2],
     /// Taken from each channel, of values in 0..1.
     pub mean: Vec<f64>,
     /// Each channel is divided by it.
     pub std: Vec<f64>,
+    /// Whether pictures are turned as their EXIF data say, before all else. A file that does not say it has not.
+    #[serde(default)]
+    pub exif: bool,
 }
 
 impl Preprocess {
@@ -33,30 +38,45 @@ impl Preprocess {
         let is_small = spec.stem.kind == StemKind::Small || crop[0].max(crop[1]) <= SMALL_PICTURE;
         Preprocess {
             resize: (!is_small).then(|| usual_resize(crop)),
-            interpolation: "bilinear".into(),
+            interpolation: Filter::Bilinear,
             crop,
             mean: for_channels(&IMAGENET_MEAN, spec.input.channels),
             std: for_channels(&IMAGENET_STD, spec.input.channels),
+            // torchvision's and other models of the time were trained without.
+            exif: false,
         }
     }
 
     /// The steps that a picture takes.
     pub fn steps(&self) -> Vec<Step> {
         let [rows, columns] = self.crop;
-        let resize = self.resize.map(|side| Step::Resize { side: side as u32 });
+        let interpolation = self.interpolation;
+        let resize = self.resize.map(|side| Step::Resize { side: side as u32, interpolation });
         let crop = Step::CenterCrop { height: rows as u32, width: columns as u32 };
         // Small pictures are taken as they are: another size is then an error, not a black border.
         resize.into_iter().flat_map(|resize| [resize, crop.clone()]).collect()
     }
 
-    /// One line for people.
+    /// How files are decoded.
+    pub fn orientation(&self) -> Exif {
+        if self.exif { Exif::Apply } else { Exif::Ignore }
+    }
+
+    /// The whole chain from a file to the network, in one line for people.
     pub fn describe(&self) -> String {
         let list = |values: &[f64]| values.iter().map(f64::to_string).collect::<Vec<_>>().join(",");
-        let resize = self.resize.map_or("no resize".into(), |side| format!("resize {side}"));
+        let filter = self.interpolation.name();
+        let resize = match self.resize {
+            Some(side) => format!("resize {side} ({filter}, antialiased)"),
+            None => "no resize".into(),
+        };
         let [rows, columns] = self.crop;
         let (mean, std) = (list(&self.mean), list(&self.std));
-        let grey = if self.mean.len() == 1 { "greyscale, " } else { "" };
-        format!("{grey}{resize}, crop {rows}x{columns}, mean {mean}, std {std}")
+        let colour = if self.mean.len() == 1 { "greyscale" } else { "RGB" };
+        let exif = if self.exif { "applied" } else { "ignored" };
+        format!(
+            "{colour}, EXIF orientation {exif}, {resize}, crop {rows}x{columns}, mean {mean}, std {std}"
+        )
     }
 }
 

@@ -7,7 +7,7 @@ use resnet_core::cost;
 use resnet_core::spec::{NetworkSpec, ShortcutKind, StemKind, StemSpec};
 use resnet_core::step::{Decay, SgdOptions, Targets};
 use resnet_io::augment::Step;
-use resnet_io::decode::decode;
+use resnet_io::decode::{Exif, decode_by};
 use resnet_io::loader::{self, Loader, LoaderSpec, Order};
 use resnet_io::mix::Mix;
 use resnet_io::source::{self, Cached, DataSet, Encoded, OpenOptions, Relabelled, Source};
@@ -75,7 +75,7 @@ pub fn prepare(mut recipe: Recipe, batch_size: BatchSize) -> Result<Setup, Train
     if recipe.data.strict {
         check_readable([data.train.as_ref(), data.for_validation()])?;
     }
-    let picture = first_picture(train.as_ref())?;
+    let picture = first_picture(train.as_ref(), orientation(&recipe))?;
     let mut spec = choose_network(&mut recipe, picture.size)?;
     spec.classes = classes.len();
     let colour = colour_of(&spec)?;
@@ -87,7 +87,8 @@ pub fn prepare(mut recipe: Recipe, batch_size: BatchSize) -> Result<Setup, Train
     notices.extend(clamp_batch_size(&mut recipe, batch_size, train.len()));
     let (mut train, mut val) = (train, validation(&data, &classes)?);
     if recipe.data.cache {
-        notices.push(cached([Some(&mut train), val.as_mut()].into_iter().flatten().collect()));
+        let parts = [Some(&mut train), val.as_mut()].into_iter().flatten().collect();
+        notices.push(cached(parts, orientation(&recipe)));
     }
     if val.is_none() {
         let text = "there are no validation pictures, so nothing is evaluated: --val-fraction 0.1 \
@@ -129,7 +130,10 @@ fn training_batches(recipe: &Recipe, [height, width]: [usize; 2], colour: Colour
         width,
         height,
         colour,
+        exif: orientation(recipe),
         steps: recipe.augment.steps.clone(),
+        // Recipes allow sixteen at most.
+        repeats: recipe.augment.repeats as u32,
         mix: mix(recipe),
         seed: recipe.train.seed,
         order: Order {
@@ -146,7 +150,11 @@ fn validation_batches(recipe: &Recipe, preprocess: &Preprocess, colour: Colour) 
     let batch_size = if own == 0 { recipe.train.batch_size } else { own };
     let (mode, steps) = (loader::Mode::Eval, preprocess.steps());
     let alike = training_batches(recipe, preprocess.crop, colour);
-    LoaderSpec { mode, batch_size, steps, mix: None, ..alike }
+    LoaderSpec { mode, batch_size, steps, repeats: 1, mix: None, ..alike }
+}
+
+fn orientation(recipe: &Recipe) -> Exif {
+    if recipe.data.exif { Exif::Apply } else { Exif::Ignore }
 }
 
 fn mix(recipe: &Recipe) -> Option<Mix> {
@@ -238,7 +246,7 @@ fn open(recipe: &Recipe) -> Result<DataSet, TrainError> {
 }
 
 /// Sources that keep what they have decoded, as far as memory goes.
-fn cached(parts: Vec<&mut Arc<dyn Source>>) -> String {
+fn cached(parts: Vec<&mut Arc<dyn Source>>, exif: Exif) -> String {
     /// Where the system does not tell how much memory there is.
     const UNKNOWN: u64 = 1 << 30;
     let all: usize = parts.iter().map(|part| part.len()).sum();
@@ -246,7 +254,7 @@ fn cached(parts: Vec<&mut Arc<dyn Source>>) -> String {
     for part in parts {
         // Each its share by number.
         let share = (bytes as f64 * part.len() as f64 / all.max(1) as f64) as u64;
-        *part = Arc::new(Cached::new(part.clone(), share));
+        *part = Arc::new(Cached::new(part.clone(), exif, share));
     }
     format!("decoded pictures are kept in memory, {} MiB at most", bytes >> 20)
 }
@@ -273,13 +281,13 @@ impl PictureKind {
 }
 
 /// The first picture that can be read.
-fn first_picture(source: &dyn Source) -> Result<PictureKind, TrainError> {
+fn first_picture(source: &dyn Source, exif: Exif) -> Result<PictureKind, TrainError> {
     let mut first_error = None;
     for index in 0..source.len() {
         let kind = |width, height, is_file| PictureKind { size: [width, height], is_file };
         let found = match source.read(index) {
             Ok(Encoded::Pixels(picture)) => Ok(kind(picture.width, picture.height, false)),
-            Ok(Encoded::File(bytes)) => decode(&source.name(index), &bytes)
+            Ok(Encoded::File(bytes)) => decode_by(&source.name(index), &bytes, exif)
                 .map(|picture| kind(picture.width, picture.height, true)),
             Err(error) => Err(error),
         };
@@ -328,6 +336,8 @@ fn choose_network(recipe: &mut Recipe, picture: [usize; 2]) -> Result<NetworkSpe
 /// prepared as their network's family does it.
 fn preprocess(recipe: &Recipe, spec: &NetworkSpec, picture: PictureKind) -> Preprocess {
     let mut preprocess = Preprocess::of_family(spec);
+    preprocess.exif = recipe.data.exif;
+    preprocess.interpolation = recipe.eval.interpolation;
     preprocess.mean = for_channels(&recipe.data.mean, spec.input.channels);
     preprocess.std = for_channels(&recipe.data.std, spec.input.channels);
     let ([width, height], is_small) = (picture.size, picture.is_small());
@@ -358,14 +368,12 @@ fn fit_augmentation(
     train_size: [usize; 2],
 ) -> Option<String> {
     if recipe.augment.size.is_some() {
-        recipe.augment.steps.iter_mut().for_each(|step| set_size(step, train_size));
+        let size = train_size.map(|side| side as u32);
+        recipe.augment.steps.iter_mut().for_each(|step| step.set_size(size));
     }
-    let is_sized = |step: &Step| match step {
-        Step::RandomResizedCrop { .. } | Step::CenterCrop { .. } => true,
-        Step::PadCrop { .. } | Step::Flip { .. } | Step::Resize { .. } => false,
-    };
     let steps = &mut recipe.augment.steps;
-    if preprocess.resize.is_none() || steps.iter().any(is_sized) {
+    let is_as_it_comes = preprocess.resize.is_none() && train_size == preprocess.crop;
+    if is_as_it_comes || steps.iter().any(|step| step.size().is_some()) {
         return None;
     }
     let [rows, columns] = train_size;
@@ -383,14 +391,6 @@ fn fit_augmentation(
         "training takes a random part of each picture, scaled to {rows}x{columns}: the recipe's \
          augment.steps do not say what else"
     ))
-}
-
-fn set_size(step: &mut Step, [rows, columns]: [usize; 2]) {
-    match step {
-        Step::RandomResizedCrop { size, .. } => *size = rows as u32,
-        Step::CenterCrop { height, width } => (*height, *width) = (rows as u32, columns as u32),
-        Step::PadCrop { .. } | Step::Flip { .. } | Step::Resize { .. } => {}
-    }
 }
 
 /// The pictures to evaluate on, whose classes must be the training's.

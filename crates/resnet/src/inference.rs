@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use resnet_io::augment::{self, Step};
-use resnet_io::decode::decode;
+use resnet_io::decode::decode_by;
 use resnet_io::loader::{self, Loader, LoaderSpec, Order};
 use resnet_io::source::Source;
 use resnet_io::{DataError, ImageRef};
@@ -62,7 +62,7 @@ impl Predictor {
         bytes: &[u8],
         k: usize,
     ) -> Result<Vec<Prediction>, TrainError> {
-        let image = decode(name, bytes)?;
+        let image = decode_by(name, bytes, self.model.preprocess.orientation())?;
         let logits = self.logits(name, image.view())?;
         Ok(top_k(&logits, &self.model.classes, k))
     }
@@ -73,7 +73,7 @@ impl Predictor {
     /// When the prepared picture has not the network's size.
     pub fn logits(&mut self, name: &str, picture: ImageRef<'_>) -> Result<Vec<f32>, TrainError> {
         // Evaluation's steps draw nothing.
-        let mut stream = augment::stream_for(0, 0, 0);
+        let mut stream = augment::stream_for(0, 0, 0, 0);
         let mut pixels = Vec::new();
         let colour = self.model.colour()?;
         let (width, height) =
@@ -111,7 +111,9 @@ impl Predictor {
             width,
             height,
             colour: self.model.colour()?,
+            exif: self.model.preprocess.orientation(),
             steps: self.steps(),
+            repeats: 1,
             mix: None,
             seed: 0,
             order: Order::default(),

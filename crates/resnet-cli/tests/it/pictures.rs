@@ -86,7 +86,7 @@ fn greyscale_pictures_train_and_the_model_knows_that_it_sees_no_colours() {
     let weights = "--weights r/checkpoints/last.safetensors";
     let answer = session.run(&format!("eval {weights} --data pictures --json"));
     assert_eq!(answer.status, Some(0), "{}", answer.stderr);
-    assert!(answer.stderr.contains("greyscale, resize 24"), "{}", answer.stderr);
+    assert!(answer.stderr.contains("pictures: greyscale, EXIF orientation applied, resize 24 (bilinear, antialiased), crop 24x24"), "{}", answer.stderr);
     assert!(answer.stdout.contains("\"images\":20"), "{}", answer.stdout);
     // The same picture without its colours gives the same answer to the last digit.
     let coloured = noise(26, 31, 3);
@@ -119,5 +119,9 @@ fn training_may_see_smaller_pictures_than_evaluation() {
     assert_eq!(steps["eval"]["crop"].as_integer(), Some(96));
     let line = "eval --weights r/checkpoints/last.safetensors --data pictures --json";
     let answer = session.run(line);
-    assert!(answer.stderr.contains("resize 110, crop 96x96"), "{}", answer.stderr);
+    assert!(
+        answer.stderr.contains("resize 110 (bilinear, antialiased), crop 96x96"),
+        "{}",
+        answer.stderr
+    );
 }

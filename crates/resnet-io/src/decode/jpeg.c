@@ -61,6 +61,33 @@ int resnet_jpeg_header(const uint8_t *data, size_t len, uint32_t *header, char *
     return 0;
 }
 
+/* Copies the EXIF data behind their mark to `out`, which has room for the longest segment, 65535 bytes.
+ * Returns their length, 0 if there are none or the header is broken. */
+size_t resnet_jpeg_exif(const uint8_t *data, size_t len, uint8_t *out, char *message) {
+    static const uint8_t mark[6] = {'E', 'x', 'i', 'f', 0, 0};
+    struct jpeg_decompress_struct info;
+    struct failure failure;
+    info.err = prepare(&failure, message);
+    if (setjmp(failure.out)) {
+        jpeg_destroy_decompress(&info);
+        return 0;
+    }
+    jpeg_create_decompress(&info);
+    jpeg_save_markers(&info, JPEG_APP0 + 1, 0xffff);
+    jpeg_mem_src(&info, data, (unsigned long)len);
+    jpeg_read_header(&info, TRUE);
+    size_t length = 0;
+    for (jpeg_saved_marker_ptr at = info.marker_list; at && length == 0; at = at->next) {
+        if (at->marker == JPEG_APP0 + 1 && at->data_length > sizeof mark
+            && memcmp(at->data, mark, sizeof mark) == 0) {
+            length = at->data_length - sizeof mark;
+            memcpy(out, at->data + sizeof mark, length);
+        }
+    }
+    jpeg_destroy_decompress(&info);
+    return length;
+}
+
 /* Decodes all rows of the header's size and channels into `out`: grey, RGB or CMYK. Returns 0, 1 with
  * a message, or 2 if the data ended before the last row. */
 int resnet_jpeg_decode(const uint8_t *data, size_t len, uint8_t *out, size_t out_len, char *message) {

@@ -1,7 +1,7 @@
 //! JPEG by libjpeg's C code (`mozjpeg-sys`), through a small C file that turns its errors into values.
 //!
 //! The decoder, its inverse transform and its smooth chroma upsampling are libjpeg's defaults, as in
-//! Pillow, so the pixels are the same. The `unsafe` here is the two calls into that C file.
+//! Pillow, so the pixels are the same. The `unsafe` here is the three calls into that C file.
 #![expect(unsafe_code, reason = "calls into C; each call proves its buffers")]
 
 use std::ffi::{CStr, c_char, c_int};
@@ -36,7 +36,11 @@ unsafe extern "C" {
         out_len: usize,
         message: *mut c_char,
     ) -> c_int;
+    fn resnet_jpeg_exif(data: *const u8, len: usize, out: *mut u8, message: *mut c_char) -> usize;
 }
+
+/// Bytes of the longest segment of a JPEG.
+const SEGMENT_LEN: usize = 65_535;
 
 /// What the header says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +70,19 @@ pub(super) fn header(bytes: &[u8]) -> Result<Header, String> {
     }
     let [width, height, channels] = [header[0], header[1], header[2]].map(|n| n as usize);
     Ok(Header { width, height, channels, adobe: header[3] == 1 })
+}
+
+/// The EXIF data, without the mark before them, if there are any.
+pub(super) fn exif(bytes: &[u8]) -> Option<Vec<u8>> {
+    let (mut chunk, mut message) = (vec![0; SEGMENT_LEN], [0; MESSAGE_LEN]);
+    // SAFETY: `bytes` is readable for its length, `chunk` has the SEGMENT_LEN bytes and `message` the
+    // MESSAGE_LEN bytes that the function writes at most; it keeps no pointer and does not unwind.
+    let length = unsafe {
+        let (out, message) = (chunk.as_mut_ptr(), message.as_mut_ptr());
+        resnet_jpeg_exif(bytes.as_ptr(), bytes.len(), out, message)
+    };
+    chunk.truncate(length);
+    (length != 0).then_some(chunk)
 }
 
 /// Decodes the pixels, `[height][width][channels]`.

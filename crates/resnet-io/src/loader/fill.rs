@@ -1,6 +1,7 @@
 //! Making one batch: read, decode, apply the steps, replace or leave out what is broken.
 
 use std::collections::HashSet;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use resnet_core::rng::{Purpose, Stream};
@@ -24,6 +25,13 @@ pub(super) struct Filler {
     pub(super) spec: LoaderSpec,
     class_sizes: Vec<usize>,
     broken: Mutex<BrokenSet>,
+}
+
+/// When a sample is looked at: in which epoch, and how often in it before.
+#[derive(Clone, Copy)]
+struct Turn {
+    epoch: u32,
+    copy: u32,
 }
 
 #[derive(Default)]
@@ -61,7 +69,9 @@ impl Filler {
         let (source, seed) = (&self.source, self.spec.seed);
         match (self.spec.mode, self.spec.order.sampling) {
             (Mode::Eval, _) => in_order(source.len()),
-            (Mode::Train, Sampling::Each) => epoch_order(source.len(), seed, epoch),
+            (Mode::Train, Sampling::Each) => {
+                epoch_order(source.len(), seed, epoch, self.spec.repeats)
+            }
             (Mode::Train, Sampling::Balanced) => {
                 let labels: Vec<u32> = (0..source.len()).map(|i| source.label(i)).collect();
                 balanced_order(&labels, self.class_sizes.len(), seed, epoch)
@@ -69,7 +79,19 @@ impl Filler {
         }
     }
 
-    /// Fills a batch, or a piece of one, with the pictures at `samples`.
+    /// Where in an epoch's order the pictures of a batch stand, and which copy of its sample each is.
+    ///
+    /// Copies of a sample are spread over the batch, first all first ones, then all second ones: mixing is between
+    /// neighbours.
+    fn places(&self, batch: Range<usize>) -> impl Iterator<Item = (usize, u32)> {
+        let repeats = self.spec.repeats.max(1) as usize;
+        (0..repeats).flat_map(move |copy| {
+            let places = batch.clone().filter(move |place| place % repeats == copy);
+            places.map(move |place| (place, copy as u32))
+        })
+    }
+
+    /// Fills a piece of the batch that has the pictures at `range` of an epoch's order.
     ///
     /// # Errors
     /// When a class has no readable picture, or a picture does not come out in the batch's size.
@@ -77,11 +99,12 @@ impl Filler {
         &self,
         batch: &mut Batch,
         epoch: u32,
-        samples: &[u32],
+        order: &[u32],
+        (range, piece): (Range<usize>, Range<usize>),
     ) -> Result<(), DataError> {
         batch.clear();
-        for &sample in samples {
-            self.add(batch, epoch, sample)?;
+        for (place, copy) in self.places(range).skip(piece.start).take(piece.len()) {
+            self.add(batch, Turn { epoch, copy }, order[place])?;
         }
         Ok(())
     }
@@ -98,17 +121,17 @@ impl Filler {
         mix::heavier_labels(&mut batch.labels, mixing.share(size));
     }
 
-    fn add(&self, batch: &mut Batch, epoch: u32, sample: u32) -> Result<(), DataError> {
-        let Err(error) = self.append(batch, epoch, sample) else { return Ok(()) };
+    fn add(&self, batch: &mut Batch, turn: Turn, sample: u32) -> Result<(), DataError> {
+        let Err(error) = self.append(batch, turn, sample) else { return Ok(()) };
         let mut last = self.note_broken(batch, sample, error)?;
         if self.spec.mode == Mode::Eval {
             return Ok(());
         }
         let id = self.source.id(sample as usize);
-        let mut stream = Stream::new(self.spec.seed, Purpose::Replacement, epoch, id);
+        let mut stream = Stream::new(self.spec.seed, Purpose::Replacement, turn.epoch, id);
         let count = u32::try_from(self.source.len()).expect("fewer than 2^32 samples");
         for _ in 0..REPLACEMENT_DRAWS {
-            match self.append(batch, epoch, stream.below(count)) {
+            match self.append(batch, turn, stream.below(count)) {
                 Ok(()) => return Ok(()),
                 // It is named where it stands in the epoch itself.
                 Err(error) => last = broken_picture(error)?,
@@ -119,11 +142,12 @@ impl Filler {
     }
 
     /// Reads, decodes and transforms one sample to the end of the batch.
-    fn append(&self, batch: &mut Batch, epoch: u32, sample: u32) -> Result<(), DataError> {
+    fn append(&self, batch: &mut Batch, turn: Turn, sample: u32) -> Result<(), DataError> {
         let index = sample as usize;
         let encoded = self.source.read(index)?;
         let (steps, colour, before) = (&self.spec.steps, self.spec.colour, batch.pixels.len());
-        let mut stream = augment::stream_for(self.spec.seed, epoch, self.source.id(index));
+        let mut stream =
+            augment::stream_for(self.spec.seed, turn.epoch, turn.copy, self.source.id(index));
         let size = match &encoded {
             Encoded::Pixels(view) => {
                 augment::prepare(*view, colour, steps, &mut stream, &mut batch.pixels)
@@ -152,10 +176,10 @@ impl Filler {
     ) -> Result<(usize, usize), DataError> {
         let (name, steps, colour) = (self.source.name(index), &self.spec.steps, self.spec.colour);
         let cut = |width, height| augment::first_cut(steps, (width, height), stream);
-        if let Some(part) = decode::decode_part(&name, bytes, cut)? {
+        if let Some(part) = decode::decode_part(&name, bytes, self.spec.exif, cut)? {
             return Ok(augment::prepare_after_cut(part.view(), colour, steps, stream, pixels));
         }
-        let image = decode::decode(&name, bytes)?;
+        let image = decode::decode_by(&name, bytes, self.spec.exif)?;
         Ok(augment::prepare(image.view(), colour, steps, stream, pixels))
     }
 

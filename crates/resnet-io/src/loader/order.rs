@@ -8,9 +8,16 @@ use serde::{Deserialize, Serialize};
 use super::Mode;
 
 /// The order of the samples in an epoch of training: Fisher and Yates on (seed, epoch).
-pub fn epoch_order(samples: usize, seed: u64, epoch: u32) -> Vec<u32> {
+///
+/// With repeats the first of them stand that often each, one after the other, as many in all as there are samples
+/// (torchvision's `RASampler` on one device).
+pub fn epoch_order(samples: usize, seed: u64, epoch: u32, repeats: u32) -> Vec<u32> {
     let mut order: Vec<u32> = in_order(samples);
     Stream::new(seed, Purpose::Shuffle, epoch, 0).shuffle(&mut order);
+    if 1 < repeats {
+        let repeated = order.iter().flat_map(|&s| std::iter::repeat_n(s, repeats as usize));
+        order = repeated.take(samples).collect();
+    }
     order
 }
 
@@ -162,14 +169,21 @@ mod tests {
     }
 
     #[test]
+    fn repeated_samples_take_the_place_of_others() {
+        let plain = epoch_order(10, 1, 0, 1);
+        let [a, b, c, d] = [plain[0], plain[1], plain[2], plain[3]];
+        assert_eq!(epoch_order(10, 1, 0, 3), [a, a, a, b, b, b, c, c, c, d]);
+    }
+
+    #[test]
     fn orders_are_permutations_that_depend_on_seed_and_epoch() {
-        let order = epoch_order(100, 1, 0);
+        let order = epoch_order(100, 1, 0, 1);
         let mut sorted = order.clone();
         sorted.sort_unstable();
         assert_eq!(sorted, in_order(100));
-        assert_eq!(order, epoch_order(100, 1, 0));
-        assert_ne!(order, epoch_order(100, 1, 1));
-        assert_ne!(order, epoch_order(100, 2, 0));
+        assert_eq!(order, epoch_order(100, 1, 0, 1));
+        assert_ne!(order, epoch_order(100, 1, 1, 1));
+        assert_ne!(order, epoch_order(100, 2, 0, 1));
     }
 
     #[test]

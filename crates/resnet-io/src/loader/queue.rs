@@ -156,8 +156,9 @@ impl Shared {
     fn work(&self) {
         let _guard = StopOnPanic(self);
         while let Some(Claim { step, piece, pieces, mut buffer }) = self.claim() {
-            let range = share(self.range(step), piece, pieces);
-            let result = self.filler.fill(&mut buffer, self.epoch, &self.order[range]);
+            let range = self.range(step);
+            let part = share(0..range.len(), piece, pieces);
+            let result = self.filler.fill(&mut buffer, self.epoch, &self.order, (range, part));
             if let Some((begun, batch)) = self.put(step, piece, result.map(|()| buffer)) {
                 self.join(step, begun, batch);
             }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use super::{Encoded, Source};
-use crate::decode::decode;
+use crate::decode::{Exif, decode_by};
 use crate::error::DataError;
 use crate::picture::Image;
 
@@ -14,15 +14,16 @@ use crate::picture::Image;
 /// What is read is the same with it as without.
 pub struct Cached {
     source: Arc<dyn Source>,
+    exif: Exif,
     kept: Vec<OnceLock<Image>>,
     left: AtomicU64,
 }
 
 impl Cached {
-    /// Keeps up to so many bytes of pixels.
-    pub fn new(source: Arc<dyn Source>, bytes: u64) -> Cached {
+    /// Keeps up to so many bytes of pixels, turned as `exif` says.
+    pub fn new(source: Arc<dyn Source>, exif: Exif, bytes: u64) -> Cached {
         let kept = (0..source.len()).map(|_| OnceLock::new()).collect();
-        Cached { source, kept, left: AtomicU64::new(bytes) }
+        Cached { source, exif, kept, left: AtomicU64::new(bytes) }
     }
 
     /// The bytes of pixels that it could still keep.
@@ -73,7 +74,9 @@ impl Source for Cached {
             return Ok(encoded);
         }
         // Whoever reads a broken file will find out by itself what is wrong with it.
-        let Ok(image) = decode(&self.source.name(index), bytes) else { return Ok(encoded) };
+        let Ok(image) = decode_by(&self.source.name(index), bytes, self.exif) else {
+            return Ok(encoded);
+        };
         if self.take(image.pixels.len() as u64) {
             let image = self.kept[index].get_or_init(|| image);
             return Ok(Encoded::Pixels(image.view()));

@@ -4,10 +4,10 @@ use image::ImageFormat;
 use sha2::{Digest, Sha256};
 
 use super::Part;
-use crate::decode::decode;
+use crate::decode::{Exif, decode_by};
 use crate::error::DataError;
 use crate::picture::ImageRef;
-use crate::resize::resize;
+use crate::resize::{Filter, resize};
 use crate::source::{Encoded, Source};
 
 /// Rows and columns of the thumbnail that nearly equal pictures share.
@@ -78,7 +78,7 @@ pub(super) fn measure(source: &dyn Source, index: usize, part: Part) -> Picture 
     let measured = match source.read(index) {
         Err(error) => bad(&error),
         Ok(Encoded::Pixels(pixels)) => good(pixels, pixels.pixels, None),
-        Ok(Encoded::File(bytes)) => match decode(&path, &bytes) {
+        Ok(Encoded::File(bytes)) => match decode_by(&path, &bytes, Exif::Apply) {
             Ok(image) => good(image.view(), &bytes, lie(&path, &bytes)),
             Err(_) if is_stray(&path, &bytes) => Measured::Stray,
             Err(error) => bad(&error),
@@ -98,7 +98,7 @@ fn bad(error: &DataError) -> Measured {
 }
 
 fn good(pixels: ImageRef<'_>, bytes: &[u8], lie: Option<(&'static str, &'static str)>) -> Measured {
-    let small = resize(pixels, THUMBNAIL + 1, THUMBNAIL);
+    let small = resize(pixels, THUMBNAIL + 1, THUMBNAIL, Filter::Bilinear);
     let mut shape = 0;
     for row in small.pixels.chunks_exact(3 * (THUMBNAIL + 1)) {
         let (pixels, _) = row.as_chunks::<3>();
@@ -108,7 +108,7 @@ fn good(pixels: ImageRef<'_>, bytes: &[u8], lie: Option<(&'static str, &'static 
             shape = shape << 1 | u64::from(grey(&pair[0]) < grey(&pair[1]));
         }
     }
-    let square = resize(small.view(), THUMBNAIL, THUMBNAIL);
+    let square = resize(small.view(), THUMBNAIL, THUMBNAIL, Filter::Bilinear);
     let thumbnail = square.pixels.as_ref().try_into().expect("8x8 pixels of three bytes");
     Measured::Good(Box::new(Good {
         width: pixels.width,

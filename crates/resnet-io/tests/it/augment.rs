@@ -1,6 +1,7 @@
 //! Augmentation: the same picture for the same (seed, epoch, sample), and what each step may do.
 
 use resnet_io::augment::{Step, apply, stream_for};
+use resnet_io::resize::Filter;
 use resnet_io::{Image, ImageRef};
 
 /// A picture of which every pixel tells its place.
@@ -12,7 +13,7 @@ fn places(width: usize, height: usize) -> Image {
 
 /// The picture after the steps, for sample `id` of an epoch.
 fn augmented(picture: &Image, steps: &[Step], epoch: u32, id: u64) -> Image {
-    let found = apply(picture.view(), steps, &mut stream_for(5, epoch, id));
+    let found = apply(picture.view(), steps, &mut stream_for(5, epoch, 0, id));
     Image { width: found.width, height: found.height, pixels: found.pixels.into_owned() }
 }
 
@@ -69,7 +70,12 @@ fn a_padded_crop_moves_the_picture_to_every_place_within_the_padding() {
 fn a_random_part_keeps_to_its_share_of_the_area_and_its_proportions() {
     // Each pixel's red and green are its place, so the scaled part's mean and corners tell where it was.
     let picture = places(200, 150);
-    let step = Step::RandomResizedCrop { size: 32, scale: [0.25, 0.5], ratio: [0.75, 4.0 / 3.0] };
+    let step = Step::RandomResizedCrop {
+        size: 32,
+        scale: [0.25, 0.5],
+        ratio: [0.75, 4.0 / 3.0],
+        interpolation: Filter::Bilinear,
+    };
     for id in 0..200 {
         let found = augmented(&picture, std::slice::from_ref(&step), 0, id);
         assert_eq!((found.width, found.height), (32, 32));
@@ -87,7 +93,12 @@ fn a_random_part_keeps_to_its_share_of_the_area_and_its_proportions() {
 
 #[test]
 fn a_part_that_fits_nowhere_is_the_middle() {
-    let step = Step::RandomResizedCrop { size: 4, scale: [1.0, 1.0], ratio: [1.0, 1.0] };
+    let step = Step::RandomResizedCrop {
+        size: 4,
+        scale: [1.0, 1.0],
+        ratio: [1.0, 1.0],
+        interpolation: Filter::Bilinear,
+    };
     let found = augmented(&places(120, 4), std::slice::from_ref(&step), 0, 0);
     // 4x4 pixels from column 58 on, not scaled.
     assert_eq!(pixel(found.view(), 0, 0), [59, 1, 255]);
@@ -104,6 +115,11 @@ fn evaluation_scales_the_shorter_side_and_takes_the_middle() {
     assert_eq!((small.width, small.height), (4, 3));
     assert_eq!(pixel(small.view(), 0, 0), [0; 3]);
     assert_eq!(pixel(small.view(), 1, 0), [1, 1, 255]);
-    let scaled = augmented(&places(80, 60), &[Step::Resize { side: 30 }], 0, 0);
+    let scaled = augmented(
+        &places(80, 60),
+        &[Step::Resize { side: 30, interpolation: Filter::Bilinear }],
+        0,
+        0,
+    );
     assert_eq!((scaled.width, scaled.height), (40, 30));
 }

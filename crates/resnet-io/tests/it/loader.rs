@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use resnet_io::augment::Step;
+use resnet_io::decode::Exif;
 use resnet_io::loader::{Batch, LastBatch, Loader, LoaderSpec, Mode, Order, Sampling};
 use resnet_io::source::{Cached, Encoded, Generated, GeneratedSpec, GeneratedSplit, Source};
 use resnet_io::{Colour, DataError, ImageRef};
@@ -23,8 +24,21 @@ fn spec(mode: Mode, workers: usize) -> LoaderSpec {
     };
     let (colour, batch_size) = (Colour::Rgb, 8);
     let (width, height, mix, seed) = (SIDE, SIDE, None, 4);
-    let order = Order::default();
-    LoaderSpec { mode, batch_size, width, height, colour, steps, mix, seed, order, workers }
+    let (exif, repeats, order) = (Exif::Ignore, 1, Order::default());
+    LoaderSpec {
+        mode,
+        batch_size,
+        width,
+        height,
+        colour,
+        exif,
+        steps,
+        repeats,
+        mix,
+        seed,
+        order,
+        workers,
+    }
 }
 
 /// All batches of an epoch from a step on.
@@ -124,10 +138,13 @@ fn a_cache_changes_nothing() {
     };
     let expected = made(open());
     for bytes in [1000, 80, 0] {
-        assert!(made(Arc::new(Cached::new(open(), bytes))) == expected, "{bytes} bytes");
+        assert!(
+            made(Arc::new(Cached::new(open(), Exif::Ignore, bytes))) == expected,
+            "{bytes} bytes"
+        );
     }
     // What is kept is not read again.
-    let cached = Cached::new(open(), 1000);
+    let cached = Cached::new(open(), Exif::Ignore, 1000);
     assert!(matches!(cached.read(0).unwrap(), Encoded::Pixels(_)));
     std::fs::remove_file(folder.path().join("a/1.png")).unwrap();
     assert!(matches!(cached.read(0).unwrap(), Encoded::Pixels(_)));
@@ -237,4 +254,25 @@ fn grey_batches_have_one_channel_of_pillows_luma() {
         assert_eq!(grey.pixels, expected);
         assert_eq!(grey.labels, colours.labels);
     }
+}
+
+#[test]
+fn repeated_samples_are_augmented_anew_and_spread_over_the_batch() {
+    let repeated = LoaderSpec { repeats: 2, ..spec(Mode::Train, 2) };
+    let loader = Loader::new(generated(40), repeated).unwrap();
+    let found = batches(&loader, 0, 0).unwrap();
+    assert_eq!(found.iter().map(Batch::len).sum::<usize>(), 40);
+    for batch in &found {
+        assert_eq!(batch.samples[..4], batch.samples[4..]);
+    }
+    let copies = found.iter().flat_map(|batch| (0..4).map(move |i| (batch, i)));
+    let same = copies.filter(|(batch, i)| batch.picture(*i) == batch.picture(i + 4)).count();
+    // Of 50 pairs of places and mirrors one in 50 is the same.
+    assert!(same < 5, "{same} of 20");
+    let plain = Loader::new(generated(40), spec(Mode::Train, 1)).unwrap();
+    let distinct: BTreeSet<u32> = found.iter().flat_map(|batch| batch.samples.clone()).collect();
+    assert_eq!(distinct.len(), 20);
+    // The first copy is the picture of the plain epoch.
+    let plain = batches(&plain, 0, 0).unwrap();
+    assert_eq!(plain[0].picture(0), found[0].picture(0));
 }

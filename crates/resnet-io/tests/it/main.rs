@@ -8,6 +8,7 @@ mod generated;
 mod lists;
 mod loader;
 mod mix;
+mod operations;
 mod real_data;
 mod resize;
 mod shards;

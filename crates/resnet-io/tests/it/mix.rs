@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use resnet_io::Colour;
 use resnet_io::augment::Step;
+use resnet_io::decode::Exif;
 use resnet_io::loader::{Batch, Loader, LoaderSpec, Mode, Order};
 use resnet_io::mix::{Mix, Mixing, heavier_labels, mix_pixels, targets};
 use resnet_io::source::{Generated, GeneratedSpec, GeneratedSplit};
@@ -59,6 +60,8 @@ fn epoch(mix: Option<Mix>, epoch: u32, first_step: usize, workers: usize) -> Vec
         height: 8,
         steps: vec![Step::Flip { p: 0.5 }],
         colour: Colour::Rgb,
+        exif: Exif::Ignore,
+        repeats: 1,
         mix,
         seed: 4,
         order: Order::default(),

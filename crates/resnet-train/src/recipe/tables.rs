@@ -6,6 +6,7 @@
 use resnet_core::spec::{NetworkSpec, ShortcutKind, StemKind};
 use resnet_io::augment::Step;
 use resnet_io::loader::{LastBatch, Sampling};
+use resnet_io::resize::Filter;
 use serde::{Deserialize, Serialize};
 
 /// A documented table of a recipe.
@@ -111,6 +112,8 @@ table! {
         mean: Vec<f64> = resnet_core::build::IMAGENET_MEAN.to_vec();
         /// Standard deviation of each channel, likewise.
         std: Vec<f64> = resnet_core::build::IMAGENET_STD.to_vec();
+        /// Turns pictures as their EXIF data say, in training, evaluation and later use.
+        exif: bool = true;
         /// Threads that decode and augment, on top of the computing ones. Results do not depend on
         /// it.
         workers: usize = 1;
@@ -136,13 +139,25 @@ table! {
     Augment as "augment" {
         /// The steps, in order: `{ step = "pad_crop", padding = 4 }`, `{ step = "flip", p = 0.5 }`,
         /// `{ step = "random_resized_crop", size = 224, scale = [0.08, 1.0], ratio = [0.75, 1.3333] }`,
-        /// `{ step = "resize", side = 256 }`, `{ step = "center_crop", height = 224, width = 224 }`.
+        /// `{ step = "resize", side = 256 }`, `{ step = "center_crop", height = 224, width = 224 }`,
+        /// `{ step = "scale_jitter", sides = [256, 480] }`, `{ step = "random_crop", size = 224 }`,
+        /// `{ step = "rotation", degrees = [-15.0, 15.0] }`,
+        /// `{ step = "color_jitter", brightness = 0.4, contrast = 0.4, saturation = 0.4, hue = 0.1 }`,
+        /// `{ step = "grayscale", p = 0.1 }`, `{ step = "lighting", std = 0.1 }`,
+        /// `{ step = "rand_augment", ops = 2, magnitude = 9 }`, `{ step = "trivial_augment_wide" }`,
+        /// `{ step = "auto_augment", policy = "imagenet" }` (or `"cifar10"`, `"svhn"`),
+        /// `{ step = "aug_mix", severity = 3, width = 3 }`, `{ step = "random_erasing", p = 0.1 }`.
+        /// Those that scale take `interpolation`: `"bilinear"` where it is not given, `"bicubic"`, `"lanczos"`,
+        /// `"box"` or `"nearest"`.
         /// Where none of them brings pictures of other sizes to the network's, one that does is put
         /// first, and told.
         steps: Vec<Step> = Vec::new();
         /// Rows and columns of training pictures: steps that set a size take this one. Without it: as in
         /// evaluation.
         size: Option<usize> = None;
+        /// Repeated augmentation: an epoch has each of its pictures so often, augmented anew each time, and so
+        /// many times fewer pictures.
+        repeats: u64 = 1;
         /// Mixup: each picture is blended with the one before it in its batch; the share is drawn from
         /// Beta(mixup, mixup) for the whole batch (torchvision's MixUp). 0 does not.
         mixup: f64 = 0.0;
@@ -272,6 +287,8 @@ table! {
         /// The shorter side is scaled to this many pixels first. Without it: 256 for networks of 224
         /// pixels, not at all for those of small pictures.
         resize: Option<usize> = None;
+        /// How pictures are scaled: `"bilinear"`, `"bicubic"`, `"lanczos"`, `"box"` or `"nearest"`.
+        interpolation: Filter = Filter::Bilinear;
         /// The middle of so many rows and columns is taken. Without it: `augment.size`, or the network's
         /// input.
         crop: Option<usize> = None;

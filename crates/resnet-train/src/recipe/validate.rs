@@ -61,6 +61,15 @@ impl Recipe {
 
     fn validate_augment(&self) -> Result<(), RecipeError> {
         let augment = &self.augment;
+        for step in &augment.steps {
+            if let Some(expected) = step.fault() {
+                let found = toml::Value::try_from(step).map(|step| step.to_string());
+                let found = found.unwrap_or_else(|_| format!("{step:?}"));
+                return Err(out_of_range("augment.steps", found, expected));
+            }
+        }
+        let repeats = augment.repeats;
+        check("augment.repeats", repeats as f64, (1..=16).contains(&repeats), "1 to 16")?;
         not_negative("augment.mixup", augment.mixup)?;
         not_negative("augment.cutmix", augment.cutmix)?;
         let switch = augment.mix_switch;

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
+use resnet_io::resize::Filter;
 use resnet_io::weights::{TensorRef, write_safetensors};
 use resnet_train::TrainError;
 use resnet_train::engine::{BatchTargets, Engine};
@@ -27,10 +28,15 @@ fn message(error: &TrainError, folder: &Path) -> String {
 fn a_model_file_needs_nothing_else_and_scores_as_in_training() {
     let folder = tempfile::tempdir().unwrap();
     let weights = trained(folder.path());
-    let model = Model::load(&ModelRequest { weights, ..ModelRequest::default() }).unwrap();
+    let request = ModelRequest { weights, ..ModelRequest::default() };
+    let model = Model::load(&request).unwrap();
     assert_eq!((model.spec.name.as_str(), model.spec.classes), ("tiny", 3));
     assert_eq!((model.preprocess.crop, model.classes.labels.len()), ([8, 8], 3));
     assert_eq!(model.notices, [] as [&str; 0]);
+    let other = ModelRequest { interpolation: Some(Filter::Bicubic), exif: Some(false), ..request };
+    insta::assert_snapshot!(Model::load(&other).unwrap().notices.join("\n"), @r#"
+pictures are not prepared as the model's own were: RGB, EXIF orientation applied, no resize, crop 8x8, mean 0.485,0.456,0.406, std 0.229,0.224,0.225
+"#);
     let setup = prepare(tiny::recipe(&[]), BatchSize::Given).unwrap();
     let mut engine =
         Engine::for_evaluation(tiny::executor(), model.plan(), 4, &model.states).unwrap();
@@ -71,7 +77,7 @@ hint: name it with --model
     let model = Model::load(&named).unwrap();
     insta::assert_snapshot!(model.notices.join("\n"), @r#"
 resnet20 with the file's 7 classes
-the file does not say how to prepare pictures: no resize, crop 32x32, mean 0.485,0.456,0.406, std 0.229,0.224,0.225
+the file does not say how to prepare pictures: RGB, EXIF orientation ignored, no resize, crop 32x32, mean 0.485,0.456,0.406, std 0.229,0.224,0.225
 "#);
     assert_eq!((model.spec.classes, model.preprocess.resize), (7, None));
     let flags = ModelRequest { mean: Some(vec![0.5; 3]), crop: Some(24), ..named.clone() };

@@ -133,6 +133,35 @@ hint: docs/recipes.md lists every key with its type and meaning
 }
 
 #[test]
+fn steps_whose_numbers_cannot_be_are_refused_with_what_may_be() {
+    let faults = [
+        ("{step=\"flip\",p=1.5}", "p from 0 to 1"),
+        ("{step=\"rotation\",degrees=[5.0,-5.0]}", "two angles, the lower first"),
+        ("{step=\"color_jitter\",hue=0.6}", "a hue of at most 0.5"),
+        ("{step=\"scale_jitter\",sides=[480,256]}", "the smaller first"),
+        ("{step=\"rand_augment\",magnitude=31}", "a magnitude below them"),
+        ("{step=\"aug_mix\",severity=11}", "a severity of 1 to 10"),
+        ("{step=\"random_erasing\",p=0.5,scale=[0.0,0.3]}", "scale and ratio above 0"),
+        ("{step=\"random_resized_crop\",size=0}", "a size from 1 to 16384"),
+        (
+            "{step=\"auto_augment\",policy=\"mnist\"}",
+            "expected one of `imagenet`, `cifar10`, `svhn`",
+        ),
+        ("{step=\"resize\",side=8,interpolation=\"cubic\"}", "unknown variant `cubic`"),
+        ("{step=\"trivial\"}", "unknown variant `trivial`"),
+    ];
+    for (step, expected) in faults {
+        let found = error("", &[&format!("augment.steps=[{step}]")]);
+        assert!(found.contains("augment.steps") && found.contains(expected), "{step}: {found}");
+    }
+    let good = "augment.steps=[{step=\"random_resized_crop\",size=8,interpolation=\"bicubic\"},\
+                {step=\"aug_mix\"},{step=\"auto_augment\",policy=\"imagenet\"},{step=\"rand_augment\"},\
+                {step=\"trivial_augment_wide\"},{step=\"random_erasing\",p=0.1}]";
+    let recipe = resolve(None, &sets(&[good])).unwrap();
+    assert_eq!(resolve(Some(&file(&recipe.to_toml())), &[]).unwrap(), recipe);
+}
+
+#[test]
 fn a_key_without_effect_is_refused() {
     insta::assert_snapshot!(error("[schedule]\nkind = \"cosine\"\ngamma = 0.5\n", &[]), @r#"
 schedule.gamma has no effect on a schedule of kind "cosine"

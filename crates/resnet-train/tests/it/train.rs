@@ -77,6 +77,32 @@ fn a_tiny_set_is_learnt_from_mixed_pictures() {
 }
 
 #[test]
+fn a_run_with_every_step_trains_and_repeats_itself() {
+    let steps = "augment.steps=[{step=\"scale_jitter\",sides=[8,12]},{step=\"random_crop\",size=8},\
+                 {step=\"rotation\",degrees=[-9.0,9.0]},{step=\"lighting\",std=0.1},\
+                 {step=\"color_jitter\",brightness=0.4,contrast=0.4,saturation=0.4,hue=0.1},\
+                 {step=\"grayscale\",p=0.1},{step=\"rand_augment\"},{step=\"trivial_augment_wide\"},\
+                 {step=\"auto_augment\",policy=\"cifar10\"},{step=\"aug_mix\"},\
+                 {step=\"random_erasing\",p=0.5}]";
+    let losses = || {
+        let folder = tempfile::tempdir().unwrap();
+        let mut losses = Vec::new();
+        let mut on_event = |event: &Event| {
+            if let Event::Step(step) = event {
+                losses.push(step.loss);
+            }
+        };
+        let watch = Watch { on_event: Some(&mut on_event), ..Watch::default() };
+        let recipe = tiny::recipe(&[steps, "augment.repeats=2", "train.epochs=2"]);
+        tiny::run(folder.path(), &recipe, tiny::executor(), watch).unwrap();
+        losses
+    };
+    let first = losses();
+    assert_eq!(first.len(), 6);
+    assert_eq!(losses(), first);
+}
+
+#[test]
 fn the_engine_and_the_reference_tell_the_same_story() {
     let losses = |executor: Box<dyn Executor>, changes: &[&str]| {
         let folder = tempfile::tempdir().unwrap();

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use resnet_cpu::machine;
 use resnet_io::augment::{self, Step};
-use resnet_io::decode::decode;
+use resnet_io::decode::{Exif, decode};
 use resnet_io::loader::{Loader, LoaderSpec, Mode, Order};
 use resnet_io::source::{Encoded, OpenOptions, Source, open};
 use resnet_io::{Colour, DataError};
@@ -77,7 +77,9 @@ pub fn data(options: &DataOptions) -> Result<DataReport, DataError> {
         width: options.size,
         height: options.size,
         colour: Colour::Rgb,
+        exif: Exif::Ignore,
         steps,
+        repeats: 1,
         mix: None,
         seed: 0,
         order: Order::default(),
@@ -143,7 +145,7 @@ fn taken_apart(source: &dyn Source, steps: &[Step]) -> [f64; 3] {
         };
         let decoding = start.elapsed().as_secs_f64();
         let start = Instant::now();
-        let mut stream = augment::stream_for(0, 0, source.id(index));
+        let mut stream = augment::stream_for(0, 0, 0, source.id(index));
         std::hint::black_box(augment::apply(picture, steps, &mut stream));
         let augmenting = start.elapsed().as_secs_f64();
         for (sum, own) in seconds.iter_mut().zip([read, decoding, augmenting]) {

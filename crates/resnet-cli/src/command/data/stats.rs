@@ -9,7 +9,7 @@ use clap::Args;
 use minijinja::value::Serde;
 use minijinja::{Environment, context};
 use resnet::io::decode::decode;
-use resnet::io::resize::{resize, shorter_side};
+use resnet::io::resize::{Filter, resize, shorter_side};
 use resnet::io::source::{Encoded, Source};
 use resnet::io::survey::{self, Part, Side, Statistics};
 use resnet::io::{DataError, encode};
@@ -170,7 +170,7 @@ fn thumbnail(source: &dyn Source, index: usize) -> Result<Vec<u8>, DataError> {
     };
     let side = SHOWN_SIDE.min(picture.width.min(picture.height));
     let (width, height) = shorter_side(picture.width, picture.height, side);
-    encode::png(resize(picture, width, height).view())
+    encode::png(resize(picture, width, height, Filter::Bilinear).view())
 }
 
 /// A curve through the counts, in a box of 256x100 with its origin at the top.
