@@ -4,4 +4,5 @@ pub(crate) mod bench;
 pub(crate) mod classify;
 pub(crate) mod eval;
 pub(crate) mod info;
+pub(crate) mod quantize;
 pub(crate) mod train;

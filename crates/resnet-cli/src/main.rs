@@ -35,6 +35,7 @@ fn run(command: &Command, view: &View) -> Outcome {
         Command::Classify(options) => command::classify::run(options, view),
         Command::Info(options) => command::info::run(options, view),
         Command::Bench(options) => command::bench::run(options, view),
+        Command::Quantize(options) => command::quantize::run(options, view, &stop),
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::session::Session;
 
-const COMMANDS: [&str; 5] = ["train", "eval", "classify", "info", "bench"];
+const COMMANDS: [&str; 6] = ["train", "eval", "classify", "info", "bench", "quantize"];
 
 fn document(path: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path);

@@ -14,14 +14,14 @@ fn resnet_has_help() {
 
 #[test]
 fn every_command_has_help_with_examples() {
-    for command in ["train", "eval", "classify", "info", "bench"] {
+    for command in ["train", "eval", "classify", "info", "bench", "quantize"] {
         check(&format!("help_{command}"), &format!("{command} --help"));
     }
 }
 
 #[test]
 fn the_short_help_fits_a_screen() {
-    for command in ["train", "eval", "classify", "info", "bench"] {
+    for command in ["train", "eval", "classify", "info", "bench", "quantize"] {
         let answer = Session::new().run(&format!("{command} -h"));
         assert!(answer.stdout.lines().count() <= 90, "{command} -h:\n{}", answer.stdout);
     }
