@@ -1,3 +1,5 @@
+//! Networks on bytes compute what they compute in f32, nearly.
+
 use std::collections::HashMap;
 
 use super::calibrate::{Calibration, NamedState, folded_states, import};

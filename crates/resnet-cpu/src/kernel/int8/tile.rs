@@ -108,45 +108,46 @@ unsafe fn multiply<D: Dot, const M: usize>(d: D, work: &Work<'_>, row: usize) ->
         for tap in 0..work.taps {
             let pointers = work.table.tap(tap);
             debug_assert!(row + M <= pointers.len());
-            let rows: [*const u8; M] =
-                std::array::from_fn(|m| (*pointers.get_unchecked(row + m)).add(work.offset));
-            let mut k = 0;
-            while k < work.words / 4 * 4 {
+            let rows = pointers.as_ptr().add(row);
+            let end = work.offset + 4 * work.words;
+            let mut at = work.offset;
+            while at + 16 <= end {
                 for u in 0..4 {
-                    step(d, &mut sums, &rows, k + u, w.add(u * 8 * D::SUMS));
+                    step(d, &mut sums, rows, at + 4 * u, w.add(u * 8 * D::SUMS));
                 }
                 w = w.add(4 * 8 * D::SUMS);
-                k += 4;
+                at += 16;
             }
-            while k < work.words {
-                step(d, &mut sums, &rows, k, w);
+            while at < end {
+                step(d, &mut sums, rows, at, w);
                 w = w.add(8 * D::SUMS);
-                k += 1;
+                at += 4;
             }
         }
         sums
     }
 }
 
-/// Word `k` of each row times one row of weights.
+/// The word at byte `at` of each row times one row of weights.
 #[inline(always)]
 unsafe fn step<D: Dot, const M: usize>(
     d: D,
     sums: &mut [[D::I32; 2]; M],
-    rows: &[*const u8; M],
-    k: usize,
+    rows: *const *const u8,
+    at: usize,
     w: *const i8,
 ) {
-    // SAFETY: `k` is less than the words, and `w` points to a row of weights, as the caller says.
+    // SAFETY: the word lies in each of the `M` rows, and `w` points to a row of weights, as the caller
+    // says.
     unsafe {
         let weights = [d.load_weights(w), d.load_weights(w.add(4 * D::SUMS))];
         for line in 0..(8 * D::SUMS).div_ceil(64) {
             d.floats().prefetch(w.wrapping_add(PREFETCH + 64 * line).cast());
         }
-        for m in 0..M {
-            let x = d.splat4(rows[m].add(4 * k));
-            sums[m][0] = d.dot(sums[m][0], x, weights[0]);
-            sums[m][1] = d.dot(sums[m][1], x, weights[1]);
+        for (m, sums) in sums.iter_mut().enumerate() {
+            let x = d.splat4((*rows.add(m)).add(at));
+            sums[0] = d.dot(sums[0], x, weights[0]);
+            sums[1] = d.dot(sums[1], x, weights[1]);
         }
     }
 }
@@ -160,37 +161,94 @@ unsafe fn finish<D: Dot, const M: usize>(
     sums: &[[D::I32; 2]; M],
     rows: usize,
 ) {
-    let s = d.floats();
     let f = work.finish;
-    let valid = work.channels.min(work.width);
-    let first = (work.first_pixel + row) * f.channels + work.channel;
-    // SAFETY: multipliers lie behind the panel's offsets; the target and the residual are valid for
-    // `valid` channels of each pixel, and whole pairs are moved only where all channels count.
+    let whole = work.width <= work.channels;
+    // SAFETY: passed on; whole pairs are moved only where all of a panel's channels count.
     unsafe {
-        let multipliers = work.packed.add(4 * work.width).cast::<f32>();
-        let multipliers = [s.load_ptr(multipliers), s.load_ptr(multipliers.add(D::SUMS))];
-        let factor = s.splat(f.factor);
-        for m in 0..M {
-            if rows <= m {
-                break;
+        match (f.output, f.residual.is_null()) {
+            (Int8Output::Bytes, true) if whole => {
+                whole_rows::<D, M, false>(d, work, row, sums, rows)
             }
-            let at = first + m * f.channels;
-            let scaled = |h: usize| s.mul(d.to_f32(sums[m][h]), multipliers[h]);
-            let mut pair = [scaled(0), scaled(1)];
+            (Int8Output::Bytes, false) if whole => {
+                whole_rows::<D, M, true>(d, work, row, sums, rows)
+            }
+            (Int8Output::Bytes | Int8Output::Floats, _) => rests(d, work, row, sums, rows),
+        }
+    }
+}
+
+/// What a tile's epilogue multiplies its sums by.
+#[inline(always)]
+unsafe fn multipliers<D: Dot>(d: D, work: &Work<'_>) -> [<D::Floats as Simd>::F32; 2] {
+    // SAFETY: multipliers lie behind the panel's offsets.
+    unsafe {
+        let first = work.packed.add(4 * work.width).cast::<f32>();
+        [d.floats().load_ptr(first), d.floats().load_ptr(first.add(D::SUMS))]
+    }
+}
+
+/// [`finish`] for bytes, where all of the panel's channels count.
+#[inline(always)]
+unsafe fn whole_rows<D: Dot, const M: usize, const ADD: bool>(
+    d: D,
+    work: &Work<'_>,
+    row: usize,
+    sums: &[[D::I32; 2]; M],
+    rows: usize,
+) {
+    let (s, f) = (d.floats(), work.finish);
+    let mut at = (work.first_pixel + row) * f.channels + work.channel;
+    // SAFETY: the target and the residual are valid for the panel's channels of each pixel.
+    unsafe {
+        let multipliers = multipliers(d, work);
+        let factor = s.splat(f.factor);
+        for sums in &sums[..rows] {
+            let mut pair = [
+                s.mul(d.to_f32(sums[0]), multipliers[0]),
+                s.mul(d.to_f32(sums[1]), multipliers[1]),
+            ];
+            if ADD {
+                let residual = d.load_pair(f.residual.add(at));
+                pair = [
+                    s.add(pair[0], s.mul(residual[0], factor)),
+                    s.add(pair[1], s.mul(residual[1], factor)),
+                ];
+            }
+            d.store_pair(pair, f.target.add(at));
+            at += f.channels;
+        }
+    }
+}
+
+/// [`finish`] for the last channels, and for real numbers.
+#[inline(always)]
+unsafe fn rests<D: Dot, const M: usize>(
+    d: D,
+    work: &Work<'_>,
+    row: usize,
+    sums: &[[D::I32; 2]; M],
+    rows: usize,
+) {
+    let (s, f) = (d.floats(), work.finish);
+    let valid = work.channels.min(work.width);
+    let mut at = (work.first_pixel + row) * f.channels + work.channel;
+    // SAFETY: the target and the residual are valid for `valid` channels of each pixel.
+    unsafe {
+        let multipliers = multipliers(d, work);
+        let factor = s.splat(f.factor);
+        for sums in &sums[..rows] {
+            let mut pair = [
+                s.mul(d.to_f32(sums[0]), multipliers[0]),
+                s.mul(d.to_f32(sums[1]), multipliers[1]),
+            ];
             if !f.residual.is_null() {
-                let residual = if valid == work.width {
-                    d.load_pair(f.residual.add(at))
-                } else {
-                    let mut bytes = [0; MAX_WIDTH];
-                    f.residual.add(at).copy_to_nonoverlapping(bytes.as_mut_ptr(), valid);
-                    d.load_pair(bytes.as_ptr())
-                };
-                for (v, r) in pair.iter_mut().zip(residual) {
+                let mut bytes = [0; MAX_WIDTH];
+                f.residual.add(at).copy_to_nonoverlapping(bytes.as_mut_ptr(), valid);
+                for (v, r) in pair.iter_mut().zip(d.load_pair(bytes.as_ptr())) {
                     *v = s.add(*v, s.mul(r, factor));
                 }
             }
             match f.output {
-                Int8Output::Bytes if valid == work.width => d.store_pair(pair, f.target.add(at)),
                 Int8Output::Bytes => {
                     let mut bytes = [0; MAX_WIDTH];
                     d.store_pair(pair, bytes.as_mut_ptr());
@@ -198,6 +256,7 @@ unsafe fn finish<D: Dot, const M: usize>(
                 }
                 Int8Output::Floats => store_floats(d, pair, valid, f.target.cast::<f32>().add(at)),
             }
+            at += f.channels;
         }
     }
 }
