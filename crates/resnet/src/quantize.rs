@@ -58,6 +58,8 @@ pub fn quantize(
         batch_size,
         width,
         height,
+        colour: model.colour()?,
+        mix: None,
         steps: model.preprocess.steps(),
         seed: 0,
         workers: options.workers,
