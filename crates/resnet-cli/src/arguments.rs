@@ -36,6 +36,7 @@ pub(crate) enum Command {
     Info(command::info::Options),
     Data(command::data::Options),
     Bench(command::bench::Options),
+    Quantize(command::quantize::Options),
 }
 
 /// How it talks.
@@ -124,12 +125,34 @@ pub(crate) enum DeviceKind {
 pub(crate) enum Precision {
     /// 32-bit floats
     F32,
+    /// Bytes with scales, in inference
+    Int8,
+}
+
+impl From<Precision> for resnet::core::precision::Precision {
+    fn from(precision: Precision) -> Self {
+        match precision {
+            Precision::F32 => Self::F32,
+            Precision::Int8 => Self::Int8,
+        }
+    }
 }
 
 impl Compute {
-    /// The device of the flags. `RESNET_ISA` may force a narrower instruction set.
+    /// The device of the flags, for what computes in f32 or as a model file says.
     pub(crate) fn device(&self) -> Result<Device, Failure> {
-        let (DeviceKind::Cpu, Precision::F32) = (self.device, self.precision);
+        match self.precision {
+            Precision::F32 => self.any_device(),
+            Precision::Int8 => Err(Failure::usage(
+                "--precision int8 is for `bench`",
+                "a model on bytes computes on bytes without being told",
+            )),
+        }
+    }
+
+    /// The device, whatever the precision. `RESNET_ISA` may force a narrower instruction set.
+    pub(crate) fn any_device(&self) -> Result<Device, Failure> {
+        let DeviceKind::Cpu = self.device;
         let mut device = Device { exact: self.exact, ..Device::detect() };
         if let Some(threads) = self.threads {
             device.threads = threads.get();

@@ -5,4 +5,5 @@ pub(crate) mod classify;
 pub(crate) mod data;
 pub(crate) mod eval;
 pub(crate) mod info;
+pub(crate) mod quantize;
 pub(crate) mod train;

@@ -36,6 +36,7 @@ fn run(command: &Command, view: &View) -> Outcome {
         Command::Info(options) => command::info::run(options, view),
         Command::Data(options) => command::data::run(options, view),
         Command::Bench(options) => command::bench::run(options, view),
+        Command::Quantize(options) => command::quantize::run(options, view, &stop),
     }
 }
 

@@ -4,6 +4,7 @@
 //! networks in evaluation and in training (`networks`). A new executor gets all of it with a loop
 //! over the list; a new operation brings a line.
 
+mod int8;
 mod networks;
 mod operations;
 
@@ -106,6 +107,7 @@ pub enum Failure {
 pub fn cases() -> Vec<Case> {
     let mut cases = operations::cases();
     cases.extend(networks::cases());
+    cases.extend(int8::cases());
     cases
 }
 

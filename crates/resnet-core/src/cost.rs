@@ -50,8 +50,8 @@ pub fn macs(graph: &Graph, node: &Node) -> u64 {
     // A weight meets every pixel of the convolution's output once.
     let pixels = |shape: &[usize]| shape[..shape.len() - 1].iter().product::<usize>() as u64;
     match &node.op {
-        Op::Conv2d(_) => len(1) * pixels(graph.shape(node.outputs[0])),
-        Op::Linear => len(1) * graph.shape(node.outputs[0])[0] as u64,
+        Op::Conv2d(_) | Op::Int8Conv2d(_) => len(1) * pixels(graph.shape(node.outputs[0])),
+        Op::Linear | Op::Int8Linear => len(1) * graph.shape(node.outputs[0])[0] as u64,
         Op::Conv2dInputGrad { .. } | Op::LinearInputGrad => {
             len(1) * pixels(graph.shape(node.inputs[0]))
         }
@@ -72,6 +72,11 @@ pub fn macs(graph: &Graph, node: &Node) -> u64 {
         | Op::Dropout { .. }
         | Op::StochasticDepth { .. }
         | Op::CrossEntropy(_)
+        | Op::Quantize(_)
+        | Op::Dequantize(_)
+        | Op::Int8MaxPool(_)
+        | Op::Int8GlobalAvgPool { .. }
+        | Op::Int8SubsamplePad { .. }
         | Op::BiasGrad
         | Op::BatchNormGrad
         | Op::BatchNormInferenceGrad { .. }

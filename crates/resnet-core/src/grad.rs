@@ -157,8 +157,16 @@ fn rule(b: &mut Backward, node: usize, upstream: Upstream) -> Result<(), GraphEr
         Op::Dropout { .. } => b.pass(node, 0, "dx", Op::DropoutGrad, &[dy, y[1]]),
         // dx = dy * keep of the sample.
         Op::StochasticDepth { .. } => b.pass(node, 0, "dx", Op::StochasticDepthGrad, &[dy, y[1]]),
-        // A loss ends a graph; gradients and updates have no second derivatives here.
+        // A loss ends a graph; gradients and updates have no second derivatives here. Rounding to
+        // bytes has no useful derivative: a network is trained before it is quantised.
         Op::CrossEntropy(_)
+        | Op::Quantize(_)
+        | Op::Dequantize(_)
+        | Op::Int8Conv2d(_)
+        | Op::Int8Linear
+        | Op::Int8MaxPool(_)
+        | Op::Int8GlobalAvgPool { .. }
+        | Op::Int8SubsamplePad { .. }
         | Op::Conv2dInputGrad { .. }
         | Op::Conv2dWeightGrad(_)
         | Op::BiasGrad

@@ -5,10 +5,12 @@
 //! Shapes: activations are `[n, h, w, c]`, convolution weights `[cout, cin/groups, kh, kw]`,
 //! channel vectors `[c]`, scalars `[1]`.
 
+use serde::{Deserialize, Serialize};
+
 /// Element type of a tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DType {
-    /// Pixels and pooling indices.
+    /// Pixels, pooling indices, and activations of int8 inference.
     U8,
     /// Class numbers, seeds and counters.
     U32,
@@ -119,6 +121,27 @@ pub struct Sgd {
     pub nesterov: bool,
 }
 
+/// What the bytes of an activation stand for: `x = scale * (q - zero)`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Affine {
+    /// The distance of two neighbouring numbers.
+    pub scale: f32,
+    /// The byte that stands for 0.
+    pub zero: u8,
+}
+
+/// A convolution of bytes; see [`Op::Int8Conv2d`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Int8Conv2d {
+    /// The geometry.
+    pub conv: Conv2d,
+    /// The byte of each input channel that stands for 0: what lies around the picture.
+    pub padding: Vec<u8>,
+    /// What a byte of the residual counts in the result, if there is one.
+    pub residual: Option<f32>,
+}
+
 /// An operation: its inputs and outputs in order stand in each variant's doc.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Op {
@@ -182,6 +205,38 @@ pub enum Op {
     },
     /// `logits [n,k], targets (u32 [n] or f32 [n,k]) -> loss [1], probabilities [n,k]`.
     CrossEntropy(CrossEntropy),
+
+    /// `x -> u8`: the nearest byte, ties to even ([`crate::int8::quantize`]).
+    Quantize(Affine),
+    /// `x: u8 -> scale * (x - zero)`.
+    Dequantize(Affine),
+    /// `x: u8, w, offset [cout], multiplier [cout] (, residual: u8) -> y: u8`: a convolution of bytes
+    /// whose sums become bytes again, batch norm, bias, residual and ReLU included.
+    ///
+    /// `y = requantize(sum of x * w + offset, multiplier, residual)`, see
+    /// [`crate::int8::requantize`]; weights are whole numbers of at most
+    /// [`crate::int8::MAX_WEIGHT`], offsets whole numbers. One operation, since rounding happens
+    /// once. Sums are exact, so that all engines give the same bits.
+    Int8Conv2d(Int8Conv2d),
+    /// `x: u8 [n,1,1,cin], w [cout,cin], offset [cout], multiplier [cout] -> [n,cout]`:
+    /// `(sum of x * w + offset) * multiplier`, rounded to f32 before and after the product.
+    Int8Linear,
+    /// `x: u8 -> u8`: as [`Op::MaxPool`], without its index.
+    Int8MaxPool(Pool2d),
+    /// `x: u8 [n,h,w,c] -> u8 [n,1,1,c]`: `requantize(sum of x + offset, multiplier)`.
+    Int8GlobalAvgPool {
+        /// Added to the sum of all pixels.
+        offset: i32,
+        /// What one of them counts in the result.
+        multiplier: f32,
+    },
+    /// `x: u8 -> u8`: shortcut A, whose new channels hold the byte that stands for 0.
+    Int8SubsamplePad {
+        /// The shortcut.
+        shortcut: SubsamplePad,
+        /// The byte of 0.
+        zero: u8,
+    },
 
     /// `dy, w -> dx`.
     Conv2dInputGrad {
@@ -277,6 +332,13 @@ impl Op {
             Op::Dropout { .. } => "dropout",
             Op::StochasticDepth { .. } => "stochastic_depth",
             Op::CrossEntropy(_) => "cross_entropy",
+            Op::Quantize(_) => "quantize",
+            Op::Dequantize(_) => "dequantize",
+            Op::Int8Conv2d(_) => "int8_conv2d",
+            Op::Int8Linear => "int8_linear",
+            Op::Int8MaxPool(_) => "int8_max_pool",
+            Op::Int8GlobalAvgPool { .. } => "int8_global_avg_pool",
+            Op::Int8SubsamplePad { .. } => "int8_subsample_pad",
             Op::Conv2dInputGrad { .. } => "conv2d_input_grad",
             Op::Conv2dWeightGrad(_) => "conv2d_weight_grad",
             Op::BiasGrad => "bias_grad",

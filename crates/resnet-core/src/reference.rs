@@ -5,6 +5,7 @@
 
 mod conv;
 mod elementwise;
+mod int8;
 mod loss;
 mod norm;
 mod operation;

@@ -3,7 +3,7 @@
 use thiserror::Error;
 
 use crate::graph::TensorType;
-use crate::op::{Conv2d, DType, Op, Pool2d, SubsamplePad};
+use crate::op::{Conv2d, DType, Int8Conv2d, Op, Pool2d, SubsamplePad};
 
 /// Why inputs do not fit an operation.
 #[derive(Clone, Debug, PartialEq, Error)]
@@ -89,12 +89,12 @@ pub fn output_types(op: &Op, inputs: &[&TensorType]) -> Result<Vec<TensorType>, 
         }
         Op::MaxPool(pool) => {
             at.arity(1..=1, "1")?;
-            let y = at.pool(pool)?;
+            let y = at.pool(pool, DType::F32)?;
             Ok(vec![TensorType::f32(&y), TensorType::new(&y, DType::U8)])
         }
         Op::AvgPool(pool) => {
             at.arity(1..=1, "1")?;
-            one(&at.pool(pool)?)
+            one(&at.pool(pool, DType::F32)?)
         }
         Op::GlobalAvgPool => {
             at.arity(1..=1, "1")?;
@@ -128,6 +128,42 @@ pub fn output_types(op: &Op, inputs: &[&TensorType]) -> Result<Vec<TensorType>, 
             Ok(vec![TensorType::f32(&[1]), TensorType::f32(&[n, k])])
         }
         Op::CrossEntropyGrad(_) => one(&at.targets()?),
+        Op::Quantize(_) => {
+            at.arity(1..=1, "1")?;
+            at.real(0)?;
+            Ok(vec![TensorType::new(&inputs[0].shape, DType::U8)])
+        }
+        Op::Dequantize(_) => {
+            at.arity(1..=1, "1")?;
+            at.bytes(0)?;
+            one(&inputs[0].shape)
+        }
+        Op::Int8Conv2d(op) => at.int8_conv(op),
+        Op::Int8Linear => {
+            at.arity(4..=4, "4")?;
+            let [n, h, w, c] = at.picture(0, DType::U8)?;
+            at.same("pixels", h * w, 1)?;
+            let [cout, cin] = at.matrix(1)?;
+            at.same("features", c, cin)?;
+            at.exactly(2, "an offset for each output", &[cout])?;
+            at.exactly(3, "a multiplier for each output", &[cout])?;
+            one(&[n, cout])
+        }
+        Op::Int8MaxPool(pool) => {
+            at.arity(1..=1, "1")?;
+            Ok(vec![TensorType::new(&at.pool(pool, DType::U8)?, DType::U8)])
+        }
+        Op::Int8GlobalAvgPool { .. } => {
+            at.arity(1..=1, "1")?;
+            let [n, _, _, c] = at.picture(0, DType::U8)?;
+            Ok(vec![TensorType::new(&[n, 1, 1, c], DType::U8)])
+        }
+        Op::Int8SubsamplePad { shortcut: SubsamplePad { stride, before, after }, .. } => {
+            at.arity(1..=1, "1")?;
+            let [n, h, w, c] = at.picture(0, DType::U8)?;
+            let shape = [n, h.div_ceil(*stride), w.div_ceil(*stride), before + c + after];
+            Ok(vec![TensorType::new(&shape, DType::U8)])
+        }
         Op::Conv2dInputGrad { conv, input_size } => at.conv_input_grad(conv, *input_size),
         Op::Conv2dWeightGrad(conv) => at.conv_weight_grad(conv),
         Op::BiasGrad => {
@@ -234,6 +270,10 @@ impl Inputs<'_> {
         if self.types[i].dtype == DType::F32 { Ok(()) } else { Err(self.wrong(i, "real numbers")) }
     }
 
+    fn bytes(&self, i: usize) -> Result<(), ShapeError> {
+        if self.types[i].dtype == DType::U8 { Ok(()) } else { Err(self.wrong(i, "bytes")) }
+    }
+
     fn exactly(&self, i: usize, expected: &'static str, shape: &[usize]) -> Result<(), ShapeError> {
         if self.types[i].shape == shape { Ok(()) } else { Err(self.wrong(i, expected)) }
     }
@@ -310,6 +350,23 @@ impl Inputs<'_> {
         one(&[n, oh, ow, cout])
     }
 
+    fn int8_conv(&self, op: &Int8Conv2d) -> Result<Vec<TensorType>, ShapeError> {
+        let (arity, expected) = if op.residual.is_some() { (5, "5") } else { (4, "4") };
+        self.arity(arity..=arity, expected)?;
+        let [n, h, w, c] = self.picture(0, DType::U8)?;
+        let cout = self.conv_weights(1, &op.conv, c)?;
+        self.exactly(2, "an offset for each output channel", &[cout])?;
+        self.exactly(3, "a multiplier for each output channel", &[cout])?;
+        self.same("channels of the padding", op.padding.len(), c)?;
+        let size = op.conv.output_size(h, w);
+        let (oh, ow) = size.ok_or_else(|| self.too_small(op.conv.kh.max(op.conv.kw), h, w))?;
+        let y = TensorType::new(&[n, oh, ow, cout], DType::U8);
+        if op.residual.is_some() && *self.types[4] != y {
+            return Err(self.wrong(4, "a residual of the output's type"));
+        }
+        Ok(vec![y])
+    }
+
     fn conv_input_grad(
         &self,
         conv: &Conv2d,
@@ -339,8 +396,8 @@ impl Inputs<'_> {
         one(&[cout, cin / conv.groups, conv.kh, conv.kw])
     }
 
-    fn pool(&self, pool: &Pool2d) -> Result<[usize; 4], ShapeError> {
-        let [n, h, w, c] = self.picture(0, DType::F32)?;
+    fn pool(&self, pool: &Pool2d, dtype: DType) -> Result<[usize; 4], ShapeError> {
+        let [n, h, w, c] = self.picture(0, dtype)?;
         match (pool.output_len(h), pool.output_len(w)) {
             (Some(oh), Some(ow)) => Ok([n, oh, ow, c]),
             _ => Err(self.too_small(pool.kernel, h, w)),

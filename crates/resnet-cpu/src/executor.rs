@@ -1,6 +1,7 @@
 //! The CPU executor: compiles graphs to plans, keeps the state, runs plans over one arena.
 
 mod derived;
+mod int8;
 mod memory;
 mod run;
 mod state;

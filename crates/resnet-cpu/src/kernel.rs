@@ -16,6 +16,7 @@ pub mod dropout;
 pub mod elementwise;
 pub mod global_pool;
 pub mod input;
+pub mod int8;
 mod lane;
 pub mod loss;
 mod map;

@@ -6,6 +6,7 @@
 pub(crate) mod arena;
 pub(crate) mod choose;
 pub(crate) mod fuse;
+pub mod int8;
 pub(crate) mod lower;
 mod table;
 
@@ -398,6 +399,8 @@ pub enum Work {
         x: Slot,
         y: Slot,
     },
+    /// A step on bytes.
+    Int8(int8::Int8Work),
 }
 
 /// Sizes of a picture tensor: `[n, h, w, c]`.
@@ -511,6 +514,7 @@ impl Work {
             Work::ClipFactor { gradients, factor, norm, .. } => {
                 (gradients.clone(), vec![*factor, *norm])
             }
+            Work::Int8(work) => work.operands(),
             Work::SgdUpdate { w, dw, velocity, hyper, factor, .. } => {
                 (all(&[*w, *dw, *velocity, *hyper], &[*factor]), vec![*w, *velocity])
             }

@@ -3,8 +3,8 @@
 use std::fmt;
 
 #[cfg(target_arch = "x86_64")]
-use crate::{Avx2, Avx512};
-use crate::{Portable, Simd};
+use crate::{Avx2, Avx512, Vnni};
+use crate::{Dot, Portable, Simd};
 
 /// An instruction set that this CPU has. Found once, at the edge, and passed down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +29,15 @@ pub trait Kernel {
 
     /// Does the work with the vectors of `S`.
     fn run<S: Simd>(self, s: S) -> Self::Output;
+}
+
+/// Work on bytes that is written once for all instruction sets; as [`Kernel`].
+pub trait DotKernel {
+    /// What the work returns.
+    type Output;
+
+    /// Does the work with the vectors of `D`, of at most the lanes that [`Isa::run_dot`] was given.
+    fn run<D: Dot>(self, d: D) -> Self::Output;
 }
 
 /// A name that is no instruction set of this CPU.
@@ -102,6 +111,37 @@ impl Isa {
         }
     }
 
+    /// Sums in the widest vector of dot products. AVX-512 without VNNI takes AVX2's, since the wide
+    /// form of those is not worth a kernel of its own.
+    pub fn dot_lanes(self) -> usize {
+        match self {
+            Isa::Portable => <Portable as Dot>::SUMS,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2(_) => <Avx2 as Dot>::SUMS,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512(s) => Vnni::detect(s).map_or(<Avx2 as Dot>::SUMS, |_| Vnni::SUMS),
+        }
+    }
+
+    /// Runs `kernel` with this instruction set's dot products switched on, in vectors of at most
+    /// `lanes` lanes.
+    #[inline]
+    pub fn run_dot<K: DotKernel>(self, lanes: usize, kernel: K) -> K::Output {
+        match self {
+            Isa::Portable => kernel.run(Portable),
+            // SAFETY: the token exists only if the CPU has the features that `run_avx2` enables.
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2(s) => unsafe { run_dot_avx2(s, kernel) },
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512(s) => match Vnni::detect(s) {
+                // SAFETY: the token exists only if the CPU has the features that `run_vnni` enables.
+                Some(s) => unsafe { run_vnni(s, lanes, kernel) },
+                // SAFETY: `Avx512` proves AVX2 and FMA too.
+                None => unsafe { run_dot_avx2(s.avx2(), kernel) },
+            },
+        }
+    }
+
     /// Runs `kernel` with this instruction set switched on.
     #[inline]
     pub fn run<K: Kernel>(self, kernel: K) -> K::Output {
@@ -129,4 +169,17 @@ fn run_avx2<K: Kernel>(s: Avx2, kernel: K) -> K::Output {
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
 fn run_avx512<K: Kernel>(s: Avx512, kernel: K) -> K::Output {
     kernel.run(s)
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn run_dot_avx2<K: DotKernel>(s: Avx2, kernel: K) -> K::Output {
+    kernel.run(s)
+}
+
+/// The same list as `Avx512::detect` and `Vnni::detect` check.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma")]
+fn run_vnni<K: DotKernel>(s: Vnni, lanes: usize, kernel: K) -> K::Output {
+    if lanes < <Vnni as Dot>::SUMS { kernel.run(s.narrow()) } else { kernel.run(s) }
 }

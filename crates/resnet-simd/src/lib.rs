@@ -5,15 +5,18 @@
 //! `Avx512`) are zero-size proofs: whoever holds one may use its instructions.
 
 mod aligned;
+mod dot;
 mod isa;
 mod portable;
+mod portable_dot;
 mod simd;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
 pub use aligned::AlignedVec;
-pub use isa::{Isa, Kernel, UnknownIsa};
+pub use dot::{Dot, pair_column};
+pub use isa::{DotKernel, Isa, Kernel, UnknownIsa};
 pub use portable::Portable;
 pub use simd::Simd;
 #[cfg(target_arch = "x86_64")]
-pub use x86::{avx2::Avx2, avx512::Avx512, avx512::Avx512Narrow};
+pub use x86::{avx2::Avx2, avx512::Avx512, avx512::Avx512Narrow, vnni::Vnni, vnni::VnniNarrow};

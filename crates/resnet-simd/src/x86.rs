@@ -6,3 +6,5 @@
 
 pub(crate) mod avx2;
 pub(crate) mod avx512;
+mod dot_avx2;
+pub(crate) mod vnni;

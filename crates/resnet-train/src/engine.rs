@@ -8,10 +8,12 @@ use resnet_core::build::{BuildOptions, Mode, forward};
 use resnet_core::executor::{Executor, Input, StepId};
 use resnet_core::graph::Graph;
 use resnet_core::op::CrossEntropy;
+use resnet_core::pass::quantize::Activations;
 use resnet_core::spec::NetworkSpec;
 use resnet_core::step::{SgdOptions, Targets, gradient_graph, update_graph, velocity_name};
 
 use crate::error::TrainError;
+use crate::int8::int8_graph;
 use crate::schedule::Hyper;
 
 /// What is trained, how, and in batches of how many.
@@ -33,6 +35,8 @@ pub struct Plan {
     pub targets: Targets,
     /// Seed of dropout and stochastic depth.
     pub seed: u64,
+    /// For evaluation on bytes what those of each activation stand for; none: in f32.
+    pub activations: Option<Activations>,
 }
 
 /// A named tensor in canonical layout: a parameter, a statistic, a momentum.
@@ -279,7 +283,10 @@ impl Plan {
         let loss = CrossEntropy { label_smoothing: self.label_smoothing, divisor: batch };
         Ok(match mode {
             Mode::Training => gradient_graph(&spec, &options, self.targets, loss)?,
-            Mode::Evaluation => forward(&spec, &options)?,
+            Mode::Evaluation => match &self.activations {
+                None => forward(&spec, &options)?,
+                Some(activations) => int8_graph(&spec, &options, activations)?.graph,
+            },
         })
     }
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use resnet_core::executor::ExecutorError;
 use resnet_core::graph::GraphError;
+use resnet_core::pass::quantize::QuantizeError;
 use resnet_core::spec::SpecError;
 use resnet_io::weights::WeightsError;
 use resnet_io::{DataError, system_hint};
@@ -41,6 +42,9 @@ pub enum TrainError {
     /// The network does not fit the pictures.
     #[error(transparent)]
     Graph(#[from] GraphError),
+    /// The quantisation is not the network's.
+    #[error(transparent)]
+    Quantize(#[from] QuantizeError),
     /// The executor refused.
     #[error(transparent)]
     Executor(#[from] ExecutorError),
@@ -197,6 +201,7 @@ impl TrainError {
             TrainError::ClassNames { .. } => {
                 "one name a line, or columns between tabs with a header: index, wnid, label".into()
             }
+            TrainError::Quantize(_) => "`resnet quantize` makes an int8 model of one in f32".into(),
             TrainError::Executor(_) => return None,
         })
     }

@@ -13,6 +13,7 @@ pub mod engine;
 mod error;
 pub mod evaluate;
 pub mod event;
+pub mod int8;
 pub mod metrics;
 pub mod model;
 pub mod predict;

@@ -21,6 +21,7 @@ use resnet_io::weights::{
 use crate::classes::Classes;
 use crate::engine::{Plan, StateTensor};
 use crate::error::{TrainError, io_error};
+use crate::int8::Int8Model;
 use crate::preprocess::{Preprocess, for_channels, usual_resize};
 use crate::suggest;
 
@@ -35,6 +36,8 @@ pub struct Model {
     pub classes: Classes,
     /// Parameters and statistics.
     pub states: Vec<StateTensor>,
+    /// What makes it a network on bytes; none: it computes in f32.
+    pub int8: Option<Int8Model>,
     /// What was assumed or passed over, for the user to read.
     pub notices: Vec<String>,
 }
@@ -96,8 +99,23 @@ impl Model {
                 assumed
             }
         };
+        let quantization = match &ours {
+            Some(file) if !file.meta.quantization.is_null() => {
+                Some(from_meta(&request.weights, "resnet.quantization", &file.meta.quantization)?)
+            }
+            _ => None,
+        };
+        let fixed =
+            quantization.is_some().then(|| (preprocess.mean.clone(), preprocess.std.clone()));
         let own = preprocess.clone();
         override_preprocess(&mut preprocess, request, spec.input.channels)?;
+        if let Some((mean, std)) = fixed
+            && (&mean, &std) != (&preprocess.mean, &preprocess.std)
+        {
+            notices
+                .push("mean and deviation are part of an int8 model: the file's are used".into());
+            (preprocess.mean, preprocess.std) = (mean, std);
+        }
         let says_so = ours.as_ref().is_some_and(|file| !file.meta.preprocess.is_null());
         if says_so && preprocess != own {
             let own = own.describe();
@@ -112,8 +130,12 @@ impl Model {
         classes.check_count(spec.classes)?;
         spec.validate()?;
         colour_of(&spec)?;
-        let states = matched_states(&spec, &file, Head::Keep, 0)?;
-        Ok(Model { spec, preprocess, classes, states, notices })
+        let Some(quantization) = quantization else {
+            let states = matched_states(&spec, &file, Head::Keep, 0)?;
+            return Ok(Model { spec, preprocess, classes, states, int8: None, notices });
+        };
+        let (int8, states) = Int8Model::read(&spec, &preprocess, quantization, &file)?;
+        Ok(Model { spec, preprocess, classes, states, int8: Some(int8), notices })
     }
 
     /// What the network sees of colours.
@@ -137,6 +159,7 @@ impl Model {
             sgd,
             targets: Targets::Classes,
             seed: 0,
+            activations: self.int8.as_ref().map(|int8| int8.quantization.activations.clone()),
         }
     }
 }

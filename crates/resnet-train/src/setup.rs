@@ -209,6 +209,7 @@ impl Setup {
                 None => Targets::Classes,
             },
             seed: self.recipe.train.seed,
+            activations: None,
         }
     }
 
@@ -221,6 +222,7 @@ impl Setup {
             classes: self.classes.clone(),
             recipe: to_json(&self.recipe),
             progress: serde_json::Value::Null,
+            quantization: serde_json::Value::Null,
         }
     }
 }

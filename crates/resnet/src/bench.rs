@@ -9,13 +9,16 @@ mod timed;
 
 use resnet_core::executor::{Executor, ExecutorError};
 use resnet_core::graph::GraphError;
+use resnet_core::precision::Precision;
 use resnet_core::spec::NetworkSpec;
 use resnet_cpu::executor::{CpuExecutor, CpuOptions};
 use resnet_cpu::{Isa, machine};
+use resnet_train::TrainError;
+use resnet_train::model::Model;
 use serde::Serialize;
 use thiserror::Error;
 
-use self::timed::{LIMIT, Timed, step_graph};
+use self::timed::{Timed, step_graph};
 
 /// What a timed step does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -32,6 +35,10 @@ pub enum BenchMode {
 pub struct BenchOptions {
     /// The network.
     pub spec: NetworkSpec,
+    /// Weights of that network; none: fresh ones.
+    pub weights: Option<Model>,
+    /// Element type of the arithmetic; weights on bytes decide it.
+    pub precision: Precision,
     /// Training or inference.
     pub mode: BenchMode,
     /// Pictures a step.
@@ -99,12 +106,15 @@ pub enum BenchError {
     /// The network does not fit its input.
     #[error(transparent)]
     Graph(#[from] GraphError),
+    /// The weights do not fit, or cannot be quantised.
+    #[error(transparent)]
+    Model(#[from] TrainError),
     /// The engine cannot run it.
     #[error(transparent)]
     Executor(#[from] ExecutorError),
     /// The fast engine computes something else.
     #[error(
-        "{model}: logits deviate from {oracle} by {deviation:.1e} of the largest, at most {LIMIT:.0e} is right"
+        "{model}: logits deviate from {oracle} by {deviation:.1e} of the largest, at most {limit:.0e} is right"
     )]
     WrongOutput {
         /// The network's name.
@@ -113,6 +123,8 @@ pub enum BenchError {
         oracle: &'static str,
         /// By how much, relative to the largest logit.
         deviation: f64,
+        /// How much is right.
+        limit: f64,
     },
 }
 
@@ -122,6 +134,7 @@ pub enum BenchError {
 /// # Errors
 /// If the network cannot run, or computes something else than it should.
 pub fn bench(options: &BenchOptions) -> Result<BenchReport, BenchError> {
+    let options = &timed::resolved(options)?;
     let (mut timed, deviation) = timed::checked(options)?;
     let before = machine::fma_peak(options.isa, options.threads);
     let seconds = timed.measure(options.seconds, Timed::run)?;
@@ -134,6 +147,7 @@ pub fn bench(options: &BenchOptions) -> Result<BenchReport, BenchError> {
 /// # Errors
 /// If the network cannot run.
 pub fn plan(options: &BenchOptions) -> Result<String, BenchError> {
+    let options = &timed::resolved(options)?;
     let mut executor = CpuExecutor::new(options.cpu(options.isa));
     let step = executor.compile(&step_graph(options)?)?;
     Ok(executor.plan(step).to_string())
@@ -154,7 +168,7 @@ fn report(
         model: options.spec.name.clone(),
         mode: options.mode,
         batch_size: options.batch_size,
-        precision: "f32",
+        precision: options.precision.name(),
         threads: options.threads,
         isa: options.isa.name(),
         images_per_second: options.batch_size as f64 / at(0.5),

@@ -25,6 +25,7 @@
 pub mod bench;
 mod device;
 mod inference;
+pub mod quantize;
 mod training;
 
 pub use resnet_core as core;

@@ -145,6 +145,7 @@ pub fn is_wrong_usage(error: &TrainError) -> bool {
         | TrainError::Weights(_)
         | TrainError::SpecFile { .. }
         | TrainError::Graph(_)
+        | TrainError::Quantize(_)
         | TrainError::Executor(_)
         | TrainError::Io { .. }
         | TrainError::NoRun { .. }

@@ -5,6 +5,7 @@ mod layers;
 mod roofline;
 
 use std::io::{self, Write};
+use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use resnet::bench::data::{self, DataOptions, DataReport};
@@ -14,10 +15,11 @@ use resnet::bench::roofline::roofline;
 use resnet::bench::{BenchMode, BenchOptions, BenchReport, bench, plan};
 use resnet::train::TrainError;
 use resnet::train::model::network;
+use resnet::{Model, ModelRequest};
 use serde::Serialize;
 
 use crate::Outcome;
-use crate::arguments::{Compute, NetworkChanges};
+use crate::arguments::{Compute, NetworkChanges, Precision};
 use crate::failure::{Failure, Status};
 use crate::view::View;
 
@@ -25,6 +27,7 @@ const EXAMPLES: &str = "\
 Examples:
   resnet bench --model resnet50 --mode infer --batch-size 1
   resnet bench --model resnet18 --mode train --batch-size 16 --threads 2 --json
+  resnet bench --model resnet50 --precision int8
   resnet bench --model mine.toml --plan
   resnet bench --model resnet18 --mode train --layers
   resnet bench --model resnet50 --batch-size 1 --roofline
@@ -47,6 +50,9 @@ pub(crate) struct Options {
     /// Pictures to load in mode `data`: `generated`, a folder (by class), an archive, CIFAR files
     #[arg(long, value_name = "ADDR", required_if_eq("mode", "data"))]
     data: Option<String>,
+    /// Weights that `resnet train` or `quantize` wrote, instead of a network with fresh ones
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["model", "recompute"])]
+    weights: Option<PathBuf>,
     /// What to time
     #[arg(long, value_name = "MODE", default_value = "infer")]
     mode: Mode,
@@ -101,17 +107,35 @@ pub(crate) fn run(options: &Options, view: &View) -> Outcome {
         Mode::Infer => BenchMode::Infer,
         Mode::Data => return loading(options, view),
     };
-    let mut spec = network(&options.model)?;
+    let weights = options
+        .weights
+        .clone()
+        .map(|weights| Model::load(&ModelRequest { weights, ..ModelRequest::default() }));
+    let weights = weights.transpose()?;
+    let mut spec = match &weights {
+        Some(model) => model.spec.clone(),
+        None => network(&options.model)?,
+    };
     options.changes.apply(&mut spec);
     spec.validate().map_err(TrainError::from)?;
     if options.batch_size == 0 {
         return Err(Failure::usage("--batch-size is 0, expected at least 1", "16 is the default"));
     }
-    let device = options.compute.device()?;
+    let device = options.compute.any_device()?;
+    if options.compute.precision == Precision::Int8
+        && (options.mode == Mode::Train || options.look.kernels)
+    {
+        return Err(Failure::usage(
+            "--precision int8 is for inference, as a whole or by layers",
+            "leave --mode train and --kernels out",
+        ));
+    }
     let what = BenchOptions {
         spec,
         mode,
         batch_size: options.batch_size,
+        weights,
+        precision: options.compute.precision.into(),
         isa: device.isa,
         threads: device.threads,
         exact: device.exact,

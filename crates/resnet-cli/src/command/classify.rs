@@ -41,9 +41,10 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(options: &Options, view: &View) -> Outcome {
+    let device = options.compute.device()?;
     let model = Model::load(&options.model.request()?)?;
     model.notices.iter().for_each(|notice| view.note(&format!("note: {notice}")));
-    let mut predictor = Predictor::new(model, options.compute.device()?)?;
+    let mut predictor = Predictor::new(model, device)?;
     let mut status = Status::Done;
     let mut out = view.stdout();
     for path in &options.files {

@@ -59,7 +59,7 @@ enum Split {
 
 pub(crate) fn run(options: &Options, view: &View, stop: &AtomicBool) -> Outcome {
     let start = Instant::now();
-    let request = options.model.request()?;
+    let (request, device) = (options.model.request()?, options.compute.device()?);
     if options.batch_size == 0 {
         return Err(Failure::usage("--batch-size is 0, expected at least 1", "32 is the default"));
     }
@@ -79,7 +79,7 @@ pub(crate) fn run(options: &Options, view: &View, stop: &AtomicBool) -> Outcome 
         let message = format!("{}: has no such part", options.data);
         return Err(Failure::usage(message, "leave --split out to take what there is"));
     };
-    let mut predictor = Predictor::new(model, options.compute.device()?)?;
+    let mut predictor = Predictor::new(model, device)?;
     let how = EvaluateOptions { batch_size: options.batch_size, ..EvaluateOptions::default() };
     let found = predictor.evaluate(pictures, how, stop, &mut |_| {})?;
     let Some(found) = found else { return Ok(Status::Interrupted) };

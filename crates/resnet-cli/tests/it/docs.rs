@@ -5,12 +5,13 @@ use std::path::Path;
 
 use crate::session::Session;
 
-const COMMANDS: [&str; 10] = [
+const COMMANDS: [&str; 11] = [
     "train",
     "eval",
     "classify",
     "info",
     "bench",
+    "quantize",
     "data",
     "data check",
     "data stats",

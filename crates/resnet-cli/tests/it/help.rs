@@ -20,6 +20,7 @@ fn every_command_has_help_with_examples() {
         "classify",
         "info",
         "bench",
+        "quantize",
         "data",
         "data check",
         "data stats",
@@ -33,7 +34,7 @@ fn every_command_has_help_with_examples() {
 
 #[test]
 fn the_short_help_fits_a_screen() {
-    for command in ["train", "eval", "classify", "info", "bench"] {
+    for command in ["train", "eval", "classify", "info", "bench", "quantize"] {
         let answer = Session::new().run(&format!("{command} -h"));
         assert!(answer.stdout.lines().count() <= 90, "{command} -h:\n{}", answer.stdout);
     }

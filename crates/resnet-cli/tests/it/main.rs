@@ -8,5 +8,6 @@ mod docs;
 mod help;
 mod info;
 mod pictures;
+mod quantize;
 mod runs;
 mod session;

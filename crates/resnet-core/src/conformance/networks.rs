@@ -3,6 +3,7 @@
 
 use super::{Bounds, Case, Given, Run};
 use crate::build::{BuildOptions, Mode, forward};
+use crate::graph::Graph;
 use crate::op::CrossEntropy;
 use crate::oracle;
 use crate::spec::{NetworkSpec, ShortcutKind, StemKind};
@@ -46,7 +47,7 @@ pub(super) fn cases() -> Vec<Case> {
 }
 
 /// A network of the zoo with two short stages of odd numbers of channels.
-fn small(name: &str) -> NetworkSpec {
+pub(super) fn small(name: &str) -> NetworkSpec {
     let mut spec = zoo::network(name).expect("the list names networks of the zoo");
     spec.classes = CLASSES;
     (spec.input.height, spec.input.width) = (SIDE, SIDE);
@@ -64,7 +65,7 @@ fn small(name: &str) -> NetworkSpec {
     spec
 }
 
-fn pixels() -> Given {
+pub(super) fn pixels() -> Given {
     Given::U8(oracle::pixels(BATCH * SIDE * SIDE * 3, 0))
 }
 
@@ -78,6 +79,12 @@ fn state(spec: &NetworkSpec) -> Vec<(String, Vec<f32>)> {
         (name, values)
     });
     states.collect()
+}
+
+/// The forward graph of a small network.
+pub(super) fn evaluation_graph(spec: &NetworkSpec) -> Graph {
+    let options = BuildOptions::imagenet(BATCH, Mode::Evaluation);
+    forward(spec, &options).expect("small networks fit their pictures")
 }
 
 fn evaluation(name: &str, spec: &NetworkSpec) -> Case {

@@ -7,13 +7,13 @@ use crate::oracle::{self, uniform};
 use Bound::{Exact, Largest, Products};
 
 /// A graph of one operation, or of one and its gradients, in the making.
-struct Made {
-    case: Case,
+pub(super) struct Made {
+    pub(super) case: Case,
 }
 
 /// What an input holds, of `u` in `[0, 1)`.
 #[derive(Clone, Copy)]
-enum Kind {
+pub(super) enum Kind {
     /// `2u - 1`.
     Centred,
     /// `0.5 + u`.
@@ -27,18 +27,18 @@ enum Kind {
 }
 
 impl Made {
-    fn new(name: String) -> Made {
+    pub(super) fn new(name: String) -> Made {
         let runs = vec![Run { graph: Graph::default(), inputs: Vec::new() }];
         let case = Case { name, runs, state: Vec::new(), bounds: Bounds::Outputs(Vec::new()) };
         Made { case }
     }
 
-    fn given(&mut self, name: &str, ty: TensorType, values: Given) -> TensorId {
+    pub(super) fn given(&mut self, name: &str, ty: TensorType, values: Given) -> TensorId {
         self.case.runs[0].inputs.push(values);
         self.case.runs[0].graph.input(name, ty)
     }
 
-    fn input(&mut self, name: &str, kind: Kind, shape: &[usize]) -> TensorId {
+    pub(super) fn input(&mut self, name: &str, kind: Kind, shape: &[usize]) -> TensorId {
         let len = shape.iter().product();
         let u = uniform(&format!("{}/{name}", self.case.name), len).into_iter();
         let values = match kind {
@@ -56,20 +56,20 @@ impl Made {
         self.given(name, ty, Given::U32(values.to_vec()))
     }
 
-    fn node(&mut self, op: Op, inputs: &[TensorId]) -> Vec<TensorId> {
+    pub(super) fn node(&mut self, op: Op, inputs: &[TensorId]) -> Vec<TensorId> {
         let graph = &mut self.case.runs[0].graph;
         let name = format!("node{}", graph.nodes.len());
         graph.node(&name, op, inputs).expect("the cases' shapes fit")
     }
 
-    fn output(&mut self, name: &str, id: TensorId, bound: Bound) {
+    pub(super) fn output(&mut self, name: &str, id: TensorId, bound: Bound) {
         self.case.runs[0].graph.outputs.push((name.into(), id));
         let Bounds::Outputs(bounds) = &mut self.case.bounds else { unreachable!("set in `new`") };
         bounds.push(bound);
     }
 
     /// An operation of one result.
-    fn only(mut self, op: Op, inputs: &[TensorId], bound: Bound) -> Case {
+    pub(super) fn only(mut self, op: Op, inputs: &[TensorId], bound: Bound) -> Case {
         let y = self.node(op, inputs)[0];
         self.output("y", y, bound);
         self.case
@@ -90,7 +90,7 @@ pub(super) fn cases() -> Vec<Case> {
 
 /// Picture, output channels and geometry: 1x1, 3x3 and 7x7, strides, groups, dilation, a window
 /// larger than the picture, channels that fill no vector and more than one block of them.
-fn geometries() -> Vec<([usize; 4], usize, Conv2d)> {
+pub(super) fn geometries() -> Vec<([usize; 4], usize, Conv2d)> {
     let square = Conv2d::square;
     let grouped = |groups, stride| Conv2d { groups, ..square(3, stride) };
     vec![

@@ -1,7 +1,7 @@
 //! What each operation means: one arm each.
 
 use super::elementwise::{self as each, Random};
-use super::{Real, Value, View, conv, loss, norm, pool, update};
+use super::{Real, Value, View, conv, int8, loss, norm, pool, update};
 use crate::op::Op;
 use crate::rng::Purpose;
 
@@ -95,6 +95,25 @@ pub(super) fn evaluate<R: Real>(op: &Op, x: &Operands<'_, R>) -> Vec<Value<R>> {
         Op::CrossEntropy(constants) => {
             let (loss, probabilities) = loss::cross_entropy(constants, x.real(0), x.value(1));
             reals([vec![loss], probabilities])
+        }
+        Op::Quantize(affine) => vec![Value::U8(int8::quantize(*affine, x.real(0)))],
+        Op::Dequantize(affine) => real(int8::dequantize(*affine, x.bytes(0))),
+        Op::Int8Conv2d(op) => {
+            let residual = op.residual.map(|factor| (x.bytes(4), factor));
+            let y = int8::conv(op, (x.values[0].0, x.bytes(0)), x.reals(1), residual);
+            vec![Value::U8(y)]
+        }
+        Op::Int8Linear => real(int8::linear(x.bytes(0), x.reals(1))),
+        Op::Int8MaxPool(geometry) => {
+            vec![Value::U8(int8::max_pool(geometry, x.values[0].0, x.bytes(0)))]
+        }
+        Op::Int8GlobalAvgPool { offset, multiplier } => {
+            let x = (x.values[0].0, x.bytes(0));
+            vec![Value::U8(int8::global_avg_pool(*offset, *multiplier, x))]
+        }
+        Op::Int8SubsamplePad { shortcut, zero } => {
+            let x = (x.values[0].0, x.bytes(0));
+            vec![Value::U8(int8::subsample_pad(shortcut, *zero, x))]
         }
         Op::Conv2dInputGrad { conv: geometry, input_size } => {
             real(conv::input_grad(geometry, *input_size, x.real(0), x.real(1)))

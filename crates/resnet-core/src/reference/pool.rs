@@ -4,7 +4,7 @@ use super::{Real, View};
 use crate::op::{Pool2d, SubsamplePad};
 
 /// The rows (columns) of a picture that window `o` covers: tap and position of each.
-fn window(pool: &Pool2d, o: usize, size: usize) -> impl Iterator<Item = (usize, usize)> {
+pub(super) fn window(pool: &Pool2d, o: usize, size: usize) -> impl Iterator<Item = (usize, usize)> {
     let (start, pad) = (o * pool.stride, pool.pad);
     let taps = (0..pool.kernel).filter_map(move |k| Some((k, (start + k).checked_sub(pad)?)));
     taps.filter(move |&(_, i)| i < size)

@@ -10,7 +10,7 @@ use crate::threads::ThreadPool;
 
 /// Whether state of this name follows from other state.
 pub(super) fn is_derived(name: &str) -> bool {
-    name.starts_with("folded/") || name.starts_with("winograd/")
+    ["folded/", "winograd/", "packed/"].iter().any(|prefix| name.starts_with(prefix))
 }
 
 /// The folds of a compiled graph and what they were last made from.

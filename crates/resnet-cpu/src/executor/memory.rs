@@ -143,7 +143,18 @@ impl<'m> Operands<'m> {
         slot.map_or(&mut [], |slot| self.write(slot))
     }
 
-    /// Bytes to read: pixels or pooling indices.
+    /// A buffer's bytes, or those of a state tensor's floats.
+    fn bytes(&self, slot: Slot) -> (*mut f32, usize) {
+        match slot {
+            Slot::Buffer(_) => self.buffer(slot),
+            Slot::State(_) | Slot::Input(_) => {
+                let (place, len) = self.floats(slot);
+                (place, 4 * len)
+            }
+        }
+    }
+
+    /// Bytes to read: pixels, pooling indices, or what int8 inference computes on.
     pub(super) fn read_bytes(&self, slot: Slot) -> &'m [u8] {
         self.hand_out(slot, Access::Read);
         if let Slot::Input(i) = slot {
@@ -152,7 +163,7 @@ impl<'m> Operands<'m> {
             };
             return values;
         }
-        let (place, bytes) = self.buffer(slot);
+        let (place, bytes) = self.bytes(slot);
         // SAFETY: as in `read`; any float is four valid bytes.
         unsafe { std::slice::from_raw_parts(place.cast(), bytes) }
     }
@@ -160,7 +171,7 @@ impl<'m> Operands<'m> {
     /// Bytes to write.
     pub(super) fn write_bytes(&self, slot: Slot) -> &'m mut [u8] {
         self.hand_out(slot, Access::Write);
-        let (place, bytes) = self.buffer(slot);
+        let (place, bytes) = self.bytes(slot);
         // SAFETY: as in `write`; any four bytes are a valid float.
         unsafe { std::slice::from_raw_parts_mut(place.cast(), bytes) }
     }

@@ -4,6 +4,7 @@ use resnet_core::op::CrossEntropy;
 use resnet_core::rng::Purpose;
 use resnet_simd::Isa;
 
+use super::int8;
 use super::memory::Operands;
 use crate::kernel::conv::{
     Epilogue, GradientEpilogue, GradientSums, Statistics, conv_forward, conv_input_gradient,
@@ -104,6 +105,7 @@ pub(super) fn work(machine: Machine<'_>, work: &Work, at: &Operands<'_>) {
             let (x, y) = (at.read(*x), at.write(*y));
             y.copy_from_slice(&x[..y.len()]);
         }
+        Work::Int8(work) => int8::work(machine, work, at),
         _ => other_work(machine, work, at),
     }
 }

@@ -10,7 +10,7 @@ use crate::threads::ThreadPool;
 /// Rows, columns and channels of the forward input.
 pub type Size = [usize; 3];
 
-fn output_size(shortcut: SubsamplePad, [h, w, c]: Size) -> Size {
+pub(super) fn output_size(shortcut: SubsamplePad, [h, w, c]: Size) -> Size {
     let SubsamplePad { stride, before, after } = shortcut;
     [h.div_ceil(stride), w.div_ceil(stride), before + c + after]
 }

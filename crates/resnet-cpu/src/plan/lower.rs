@@ -1,6 +1,7 @@
 //! From nodes to steps: one function walks the graph, one arm an operation says its steps.
 
 mod elementary;
+mod int8;
 mod norm;
 mod recompute;
 
@@ -464,6 +465,7 @@ impl<'a> Lowering<'a> {
                 return self.input_grad(id, None, None, node.outputs[0]);
             }
             Op::Conv2dWeightGrad(_) | Op::LinearWeightGrad => return self.weight_grad(id),
+            Op::Int8Conv2d(_) | Op::Int8Linear => return self.int8_conv(id),
             Op::BatchNorm { .. } | Op::BatchNormInference { .. } => {
                 self.normalize(id, NodeResidual::None, false, node.outputs[0]);
             }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Layout, Plan, Slot, Work};
+use super::{Layout, Plan, Slot, Work, int8};
 use crate::kernel::conv::Direction;
 
 impl Plan {
@@ -27,6 +27,7 @@ impl Plan {
             Work::Conv { scratch, .. }
             | Work::ConvInputGrad { scratch, .. }
             | Work::ConvWeightGrad { scratch, .. } => *scratch,
+            Work::Int8(work) => work.scratch(),
             _ => None,
         };
         self.step_bytes(step) - scratch.map_or(0, |slot| self.slot_bytes(slot))
@@ -137,6 +138,7 @@ impl Work {
             Work::ClipFactor { .. } => "clip",
             Work::SgdUpdate { .. } => "sgd",
             Work::Store { .. } => "store",
+            Work::Int8(work) => work.name(),
         }
     }
 
@@ -154,6 +156,7 @@ impl Work {
                 (*relu, "relu"),
                 (statistics.is_some(), "statistics"),
             ]),
+            Work::Int8(int8::Int8Work::Conv { add, .. }) => list(&[(add.is_some(), "add")]),
             Work::ConvInputGrad { plan, add, mask, sums, .. } => list(&[
                 (plan.tiles(Direction::InputGrad).is_some(), "winograd"),
                 (add.is_some(), "add"),

@@ -23,6 +23,7 @@ const PREPROCESS: &str = "resnet.preprocess";
 const CLASSES: &str = "resnet.classes";
 const RECIPE: &str = "resnet.recipe";
 const PROGRESS: &str = "resnet.progress";
+const QUANTIZATION: &str = "resnet.quantization";
 const CHECKSUM: &str = "resnet.checksum";
 
 /// Names of the optimiser's tensors begin with this.
@@ -51,6 +52,8 @@ pub struct ModelMeta {
     pub recipe: serde_json::Value,
     /// How far training came; null outside of runs.
     pub progress: serde_json::Value,
+    /// What the bytes of activations stand for; null for a network in f32.
+    pub quantization: serde_json::Value,
 }
 
 /// A model file that was read.
@@ -81,6 +84,10 @@ impl ModelFile {
             classes: json(&file, CLASSES)?,
             recipe: json(&file, RECIPE)?,
             progress: json(&file, PROGRESS)?,
+            quantization: match file.metadata.get(QUANTIZATION) {
+                None => serde_json::Value::Null,
+                Some(_) => json(&file, QUANTIZATION)?,
+            },
         };
         Ok(ModelFile { meta, file })
     }
@@ -120,7 +127,7 @@ impl ModelFile {
 /// [`WeightsError::Write`] when the system refuses; the old file is then untouched.
 pub fn write(path: &Path, meta: &ModelMeta, tensors: &[TensorRef<'_>]) -> Result<(), WeightsError> {
     let checksum = checksum(file_order(tensors).iter().map(|tensor| tensor.bytes));
-    let metadata = BTreeMap::from([
+    let mut metadata = BTreeMap::from([
         (VERSION.into(), meta.version.clone()),
         (SPEC.into(), meta.spec.to_string()),
         (PREPROCESS.into(), meta.preprocess.to_string()),
@@ -129,6 +136,9 @@ pub fn write(path: &Path, meta: &ModelMeta, tensors: &[TensorRef<'_>]) -> Result
         (PROGRESS.into(), meta.progress.to_string()),
         (CHECKSUM.into(), checksum),
     ]);
+    if !meta.quantization.is_null() {
+        metadata.insert(QUANTIZATION.into(), meta.quantization.to_string());
+    }
     write_safetensors(path, &metadata, tensors)
 }
 

@@ -89,6 +89,11 @@ impl<'a> TensorRef<'a> {
         assert_eq!(values.len(), shape.iter().product::<usize>(), "{name}");
         TensorRef { name, dtype: DType::F32, shape, bytes: bytemuck::cast_slice(values) }
     }
+
+    /// A tensor of signed bytes in memory.
+    pub fn i8(name: &'a str, shape: &'a [usize], values: &'a [i8]) -> TensorRef<'a> {
+        TensorRef { name, dtype: DType::I8, shape, bytes: bytemuck::cast_slice(values) }
+    }
 }
 
 impl<'a> From<&'a Tensor> for TensorRef<'a> {

@@ -15,6 +15,11 @@ impl Avx2 {
         let has = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
         has.then_some(Avx2(()))
     }
+
+    /// The token of a CPU that is known to have the instructions.
+    pub(super) fn of_avx512(_: super::avx512::Avx512) -> Avx2 {
+        Avx2(())
+    }
 }
 
 /// The sum of eight lanes, halves first.

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::avx2::sum8;
+use super::avx2::{Avx2, sum8};
 use crate::Simd;
 
 /// Proof that the CPU has AVX-512 F, BW, DQ and VL (and AVX2 and FMA, which come with them).
@@ -24,6 +24,11 @@ impl Avx512 {
             && is_x86_feature_detected!("avx2")
             && is_x86_feature_detected!("fma");
         has.then_some(Avx512(()))
+    }
+
+    /// The token of the narrower instruction set that comes with this one.
+    pub fn avx2(self) -> Avx2 {
+        Avx2::of_avx512(self)
     }
 }
 

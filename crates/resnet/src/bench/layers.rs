@@ -69,6 +69,7 @@ pub struct LayersReport {
 /// # Errors
 /// As [`bench()`](super::bench()).
 pub fn layers(options: &BenchOptions) -> Result<LayersReport, BenchError> {
+    let options = &timed::resolved(options)?;
     let (mut timed, deviation) = timed::checked(options)?;
     let before = machine::fma_peak(options.isa, options.threads);
     let mut runs: Vec<Vec<f64>> = Vec::new();

@@ -4,21 +4,28 @@ use std::time::Instant;
 
 use resnet_core::build::{self, BuildOptions, Mode};
 use resnet_core::executor::{Executor, ExecutorError, Input, StepId};
-use resnet_core::graph::{Graph, GraphError};
+use resnet_core::graph::Graph;
 use resnet_core::op::CrossEntropy;
+use resnet_core::pass::quantize::range::RangeMethod;
+use resnet_core::precision::Precision;
 use resnet_core::reference::ReferenceExecutor;
 use resnet_core::spec::NetworkSpec;
 use resnet_core::step::{self, Decay, SgdOptions, Targets};
 use resnet_core::{init, oracle};
 use resnet_cpu::Isa;
-use resnet_cpu::executor::CpuExecutor;
+use resnet_cpu::executor::{CpuExecutor, CpuOptions};
 use resnet_cpu::plan::Plan;
+use resnet_train::int8::{self, Watched};
+use resnet_train::preprocess::Preprocess;
 
 use super::{BenchError, BenchMode, BenchOptions};
 
 /// Largest deviation of logits that rounding explains: f32 through a deep network in training mode,
 /// whose batch norms divide by deviations of few values, stays within some 1e-4.
-pub(super) const LIMIT: f64 = 1e-3;
+const LIMIT: f64 = 1e-3;
+/// On bytes results are the same bits, but where parts of a network stay in f32: a last bit there may
+/// round to the next byte, of some 100 that the logits' range has.
+const INT8_LIMIT: f64 = 3e-2;
 /// Seconds of steps before any is timed.
 const WARM_UP_SECONDS: f64 = 1.0;
 /// Side of the picture for the comparison with the reference executor.
@@ -27,6 +34,51 @@ const SMALL_SIDE: usize = 64;
 const MIN_STEPS: usize = 5;
 /// Learning rate and momentum.
 const HYPER: Input<'static> = Input::F32(&[1e-3, 0.9]);
+
+/// The options with weights on bytes where that is asked for: fresh ones, calibrated on the batch's
+/// first picture, are as good for time as any.
+pub(super) fn resolved(options: &BenchOptions) -> Result<BenchOptions, BenchError> {
+    let mut resolved = options.clone();
+    if resolved.weights.as_ref().is_some_and(|model| model.int8.is_some()) {
+        resolved.precision = Precision::Int8;
+    }
+    let is_there = resolved.weights.as_ref().is_some_and(|model| model.int8.is_some());
+    if resolved.precision == Precision::F32 || is_there {
+        return Ok(resolved);
+    }
+    let model = match resolved.weights.take() {
+        Some(model) => model,
+        None => {
+            let BuildOptions { mean, std, .. } = build_options(&options.spec, 1, Mode::Evaluation);
+            let preprocess = Preprocess { mean, std, ..Preprocess::of_family(&options.spec) };
+            int8::fresh(&options.spec, preprocess)?
+        }
+    };
+    let mut executor = CpuExecutor::new(CpuOptions::new(options.isa, options.threads));
+    let mut watched = Watched::new(&mut executor, &model, 1)?;
+    watched.add(&mut executor, &pixels(&options.spec, 1))?;
+    resolved.weights = Some(watched.quantize(&model, RangeMethod::Largest, 1)?);
+    Ok(resolved)
+}
+
+/// Made pictures.
+fn pixels(spec: &NetworkSpec, batch: usize) -> Vec<u8> {
+    oracle::pixels(batch * spec.input.height * spec.input.width * spec.input.channels, 0)
+}
+
+/// Sets the state of a graph of the network: that of the weights, or a fresh one.
+fn import(
+    options: &BenchOptions,
+    graph: &Graph,
+    executor: &mut dyn Executor,
+) -> Result<(), ExecutorError> {
+    let Some(model) = &options.weights else {
+        let mut fresh = init::initial_state(&options.spec, graph, 0).into_iter();
+        return fresh.try_for_each(|s| executor.import(&s.name, &s.shape, &s.values));
+    };
+    let mut states = model.states.iter();
+    states.try_for_each(|s| executor.import(&s.name, &s.shape, &s.values))
+}
 
 /// A step that is ready to be timed, and by how much its logits deviate from the portable engine's.
 pub(super) fn checked(options: &BenchOptions) -> Result<(Timed, f64), BenchError> {
@@ -66,11 +118,8 @@ impl Timed {
                 Some(executor.compile(&step::update_graph(&graph, &sgd)?)?)
             }
         };
-        for state in init::initial_state(spec, &graph, 0) {
-            executor.import(&state.name, &state.shape, &state.values)?;
-        }
-        let pixels =
-            oracle::pixels(batch * spec.input.height * spec.input.width * spec.input.channels, 0);
+        import(options, &graph, &mut executor)?;
+        let pixels = pixels(spec, batch);
         let labels = oracle::labels(batch, spec.classes, 0);
         Ok(Timed { executor, step, update, pixels, labels })
     }
@@ -133,16 +182,32 @@ impl Timed {
     }
 }
 
-pub(super) fn step_graph(options: &BenchOptions) -> Result<Graph, GraphError> {
+pub(super) fn step_graph(options: &BenchOptions) -> Result<Graph, BenchError> {
     let (spec, batch) = (&options.spec, options.batch_size);
     match options.mode {
-        BenchMode::Infer => build::forward(spec, &build_options(spec, batch, Mode::Evaluation)),
+        BenchMode::Infer => inference_graph(options, spec, batch),
         BenchMode::Train => {
             let loss = CrossEntropy { label_smoothing: 0.0, divisor: batch };
             let options = build_options(spec, batch, Mode::Training);
-            step::gradient_graph(spec, &options, Targets::Classes, loss)
+            Ok(step::gradient_graph(spec, &options, Targets::Classes, loss)?)
         }
     }
+}
+
+/// The forward graph of the network with pictures of the size in `spec`.
+fn inference_graph(
+    options: &BenchOptions,
+    spec: &NetworkSpec,
+    batch: usize,
+) -> Result<Graph, BenchError> {
+    let mut build = build_options(spec, batch, Mode::Evaluation);
+    if let Some(model) = &options.weights {
+        (build.mean, build.std) = (model.preprocess.mean.clone(), model.preprocess.std.clone());
+        if let Some(int8) = &model.int8 {
+            return Ok(int8::int8_graph(spec, &build, &int8.quantization.activations)?.graph);
+        }
+    }
+    Ok(build::forward(spec, &build)?)
 }
 
 /// ImageNet's mean and deviation, or the middle for other numbers of channels.
@@ -166,24 +231,22 @@ fn check_against_reference(options: &BenchOptions) -> Result<f64, BenchError> {
     let mut spec = options.spec.clone();
     spec.input.height = spec.input.height.min(SMALL_SIDE);
     spec.input.width = spec.input.width.min(SMALL_SIDE);
-    let graph = build::forward(&spec, &build_options(&spec, 1, Mode::Evaluation))?;
-    let pixels = oracle::pixels(spec.input.height * spec.input.width * spec.input.channels, 0);
+    let graph = inference_graph(options, &spec, 1)?;
+    let pixels = pixels(&spec, 1);
     let mut executor = CpuExecutor::new(options.cpu(options.isa));
-    let found = logits(&mut executor, &spec, &graph, &pixels)?;
-    let expected = logits(&mut ReferenceExecutor::<f32>::new(), &spec, &graph, &pixels)?;
+    let found = logits(&mut executor, options, &graph, &pixels)?;
+    let expected = logits(&mut ReferenceExecutor::<f32>::new(), options, &graph, &pixels)?;
     within_limit(options, "the reference executor", &found, &expected)
 }
 
 fn logits(
     executor: &mut dyn Executor,
-    spec: &NetworkSpec,
+    options: &BenchOptions,
     graph: &Graph,
     pixels: &[u8],
 ) -> Result<Vec<f32>, ExecutorError> {
     let step = executor.compile(graph)?;
-    for state in init::initial_state(spec, graph, 0) {
-        executor.import(&state.name, &state.shape, &state.values)?;
-    }
+    import(options, graph, executor)?;
     executor.run(step, &[Input::U8(pixels)])?;
     executor.output(step, "logits")
 }
@@ -199,8 +262,12 @@ fn within_limit(
     // NaN must not pass: `max` would drop it.
     let deviation =
         f64::from(far.fold(0.0_f32, |a, x| if x.is_nan() { f32::INFINITY } else { a.max(x) }));
-    if deviation <= LIMIT {
+    let limit = match options.precision {
+        Precision::F32 => LIMIT,
+        Precision::Int8 => INT8_LIMIT,
+    };
+    if deviation <= limit {
         return Ok(deviation);
     }
-    Err(BenchError::WrongOutput { model: options.spec.name.clone(), oracle, deviation })
+    Err(BenchError::WrongOutput { model: options.spec.name.clone(), oracle, deviation, limit })
 }

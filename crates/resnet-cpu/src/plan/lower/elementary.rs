@@ -5,6 +5,7 @@ use resnet_core::op::{Op, Pool2d};
 
 use super::Lowering;
 use crate::kernel::window::Windows;
+use crate::plan::int8::Int8Work;
 use crate::plan::{Dims, Slot, Work};
 
 impl Lowering<'_> {
@@ -86,8 +87,23 @@ impl Lowering<'_> {
                 targets: inputs[1],
                 dlogits: y,
             },
+            Op::Quantize(affine) => Work::Int8(Int8Work::Quantize { affine: *affine, x, y }),
+            Op::Dequantize(affine) => Work::Int8(Int8Work::Dequantize { affine: *affine, x, y }),
+            Op::Int8MaxPool(pool) => {
+                Work::Int8(Int8Work::MaxPool { windows: windows(*pool, dims(0)), x, y })
+            }
+            Op::Int8GlobalAvgPool { offset, multiplier } => {
+                let (dims, offset, multiplier) = (dims(0), *offset, *multiplier);
+                Work::Int8(Int8Work::GlobalAvgPool { dims, offset, multiplier, x, y })
+            }
+            Op::Int8SubsamplePad { shortcut, zero } => {
+                let (dims, shortcut, zero) = (dims(0), *shortcut, *zero);
+                Work::Int8(Int8Work::SubsamplePad { dims, shortcut, zero, x, y })
+            }
             Op::Conv2d(_)
             | Op::Linear
+            | Op::Int8Conv2d(_)
+            | Op::Int8Linear
             | Op::Conv2dInputGrad { .. }
             | Op::LinearInputGrad
             | Op::Conv2dWeightGrad(_)

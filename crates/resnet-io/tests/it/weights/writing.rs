@@ -19,6 +19,7 @@ fn meta() -> ModelMeta {
         classes: vec!["cat".into(), "dög \"x\"\n".into()],
         recipe: json!(null),
         progress: json!({"epoch": 3, "loss_bits": "3ff8000000000000"}),
+        quantization: json!(null),
     }
 }
 

@@ -1,0 +1,135 @@
+//! Convolution on bytes: blocks of pixels times parts of the panels, shared out among threads.
+
+use std::ptr::null;
+
+use resnet_simd::{Dot, DotKernel};
+
+use super::gather::Table;
+use super::plan::{Int8Output, Int8Plan};
+use super::tile::{Finish, Work, run_tiles};
+use crate::threads::{DisjointMut, ThreadPool};
+
+/// Where the results go.
+#[derive(Debug)]
+pub enum Int8Target<'a> {
+    /// Bytes, NHWC.
+    Bytes(&'a mut [u8]),
+    /// Real numbers, NHWC.
+    Floats(&'a mut [f32]),
+}
+
+/// Convolution of bytes `x` (NHWC) with what `plan.layout()` packed; `residual` is shaped like `y`.
+///
+/// # Panics
+/// If a slice's length does not fit the plan, or `y` or `residual` is not of its kind.
+pub fn int8_conv(
+    plan: &Int8Plan,
+    pool: &ThreadPool,
+    x: &[u8],
+    packed: &[u8],
+    residual: Option<&[u8]>,
+    y: Int8Target<'_>,
+    scratch: &mut [u8],
+) {
+    let shape = plan.shape();
+    assert!(shape.input_len() <= x.len(), "x");
+    assert_eq!(packed.len(), plan.layout.len(), "packed weights");
+    assert_eq!(residual.is_some(), plan.adds(), "residual");
+    assert!(residual.is_none_or(|r| shape.output_len() <= r.len()), "residual");
+    let (target, len, output) = match y {
+        Int8Target::Bytes(y) => (y.as_mut_ptr(), y.len(), Int8Output::Bytes),
+        Int8Target::Floats(y) => (y.as_mut_ptr().cast(), y.len(), Int8Output::Floats),
+    };
+    assert!(shape.output_len() <= len, "y");
+    assert_eq!(output, plan.output, "y");
+    let product = Product {
+        plan,
+        source: x.as_ptr(),
+        packed: packed.as_ptr(),
+        finish: Finish {
+            target,
+            output,
+            residual: residual.map_or(null(), <[u8]>::as_ptr),
+            factor: plan.residual.unwrap_or(0.0),
+            channels: shape.cout,
+        },
+        scratch: DisjointMut::new(scratch),
+    };
+    product.run(pool);
+}
+
+/// A convolution's operands, as the tasks share them.
+struct Product<'a> {
+    plan: &'a Int8Plan,
+    source: *const u8,
+    packed: *const u8,
+    finish: Finish,
+    scratch: DisjointMut<'a, u8>,
+}
+
+// SAFETY: tasks read the source, weights and residual, which `int8_conv` borrows for the whole run; a
+// task writes the target only at the pixels of its block and the channels of its panels, which no
+// other task has.
+unsafe impl Sync for Product<'_> {}
+
+impl Product<'_> {
+    fn run(&self, pool: &ThreadPool) {
+        let plan = self.plan;
+        let tasks = plan.blocks.count * plan.parts;
+        let scratch_len = plan.gather.scratch_len(&plan.blocks);
+        assert!(scratch_len * pool.threads() <= self.scratch.len(), "scratch");
+        let lanes = plan.layout.width() / 2;
+        pool.run_with_thread(tasks, &|thread, task| {
+            // SAFETY: no two tasks run at once on the same thread.
+            let scratch =
+                unsafe { self.scratch.slice(thread * scratch_len..(thread + 1) * scratch_len) };
+            plan.isa.run_dot(lanes, Task { product: self, task, scratch });
+        });
+    }
+}
+
+/// One block of pixels, some panels.
+struct Task<'a> {
+    product: &'a Product<'a>,
+    task: usize,
+    scratch: &'a mut [u8],
+}
+
+impl DotKernel for Task<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<D: Dot>(self, d: D) {
+        let Product { plan, source, packed, finish, .. } = self.product;
+        let (block, part) = (self.task / plan.parts, self.task % plan.parts);
+        let mut table = Table::new();
+        let range = plan.blocks.range(block);
+        // SAFETY: `int8_conv` checked the source's length against the shape that the gather was made
+        // from, and borrows it and the plan's padding for the whole run.
+        unsafe {
+            plan.gather.fill(*source, &plan.padding, range.clone(), self.scratch, &mut table);
+        }
+        let (rows, panels) = (range.len(), plan.layout.panels());
+        let panels = part * panels / plan.parts..(part + 1) * panels / plan.parts;
+        for row in (0..rows).step_by(plan.rows) {
+            for panel in panels.clone().map(|index| plan.layout.panel(index)) {
+                let work = Work {
+                    table: &table,
+                    first_pixel: range.start,
+                    rows: row..rows.min(row + plan.rows),
+                    taps: plan.layout.taps(),
+                    words: plan.layout.words(),
+                    offset: panel.group * plan.layout.cin,
+                    packed: packed.wrapping_add(panel.start),
+                    width: plan.layout.width(),
+                    channel: panel.first,
+                    channels: panel.channels,
+                    finish,
+                };
+                // SAFETY: lengths were checked at entry: the panel lies inside the packed buffer, its
+                // channels inside the target, and the gather's pointers are valid for a tap's run.
+                unsafe { run_tiles(d, &work) };
+            }
+        }
+    }
+}

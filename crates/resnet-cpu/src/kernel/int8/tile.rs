@@ -1,0 +1,279 @@
+//! The inner product on bytes: a tile of pixels times a panel, whole reduction in registers.
+//!
+//! Heights follow from the registers. AVX-512 has 32: 14 pixels x 2 vectors = 28 sums, 2 weights, 1
+//! broadcast. AVX2 has 16, and needs three for a product: 4 x 2 = 8 sums.
+
+use std::ops::Range;
+
+use resnet_simd::{Dot, Simd};
+
+use super::gather::Table;
+use super::plan::Int8Output;
+
+/// How far ahead of the multiplication weights are fetched, in bytes.
+const PREFETCH: usize = 2048;
+/// The widest panel.
+const MAX_WIDTH: usize = 32;
+
+/// Where results go, as the tasks share it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Finish {
+    /// Bytes, or floats, as `output` says.
+    pub(super) target: *mut u8,
+    pub(super) output: Int8Output,
+    /// Null: none.
+    pub(super) residual: *const u8,
+    pub(super) factor: f32,
+    /// Channels of the target.
+    pub(super) channels: usize,
+}
+
+/// Tiles of one block and panel.
+pub(super) struct Work<'a> {
+    pub(super) table: &'a Table,
+    /// The output pixel of the table's row 0.
+    pub(super) first_pixel: usize,
+    /// Which of the table's rows.
+    pub(super) rows: Range<usize>,
+    pub(super) taps: usize,
+    /// Words that a tap multiplies, and the byte where they start in each row.
+    pub(super) words: usize,
+    pub(super) offset: usize,
+    /// The panel's numbers.
+    pub(super) packed: *const u8,
+    pub(super) width: usize,
+    /// The panel's first channel, and how many count.
+    pub(super) channel: usize,
+    pub(super) channels: usize,
+    pub(super) finish: &'a Finish,
+}
+
+/// The unit that block sizes are a multiple of: all full tiles fit it.
+pub(super) fn height_unit(lanes: usize) -> usize {
+    if lanes == 16 { 14 } else { 12 }
+}
+
+/// All tiles of a block and panel.
+///
+/// # Safety
+/// The table's pointers are valid for `offset + 4 * words` bytes (what lies behind a run is multiplied
+/// by 0), `packed` for a panel, and the target and residual for the pixels and channels.
+#[inline(always)]
+pub(super) unsafe fn run_tiles<D: Dot>(d: D, work: &Work<'_>) {
+    let Range { start: mut row, end: rows } = work.rows;
+    debug_assert_eq!(work.width, 2 * D::SUMS);
+    while row < rows {
+        // SAFETY: passed on; a tile overhangs the rows by 13 at most.
+        unsafe {
+            row += if <D::Floats as Simd>::REGISTERS == 32 {
+                match rows - row {
+                    11.. => tile::<D, 14>(d, work, row),
+                    5..=10 => tile::<D, 7>(d, work, row),
+                    3..=4 => tile::<D, 4>(d, work, row),
+                    2 => tile::<D, 2>(d, work, row),
+                    _ => tile::<D, 1>(d, work, row),
+                }
+            } else {
+                match rows - row {
+                    3.. => tile::<D, 4>(d, work, row),
+                    2 => tile::<D, 2>(d, work, row),
+                    _ => tile::<D, 1>(d, work, row),
+                }
+            }
+        }
+    }
+}
+
+/// One tile of up to `M` pixels from `row` on; returns `M`.
+#[inline(always)]
+unsafe fn tile<D: Dot, const M: usize>(d: D, work: &Work<'_>, row: usize) -> usize {
+    // SAFETY: passed on.
+    unsafe {
+        let sums = multiply::<D, M>(d, work, row);
+        let rows = M.min(work.rows.end - row);
+        finish(d, work, row, &sums, rows);
+    }
+    M
+}
+
+/// The sums of one tile, offsets included.
+#[inline(always)]
+unsafe fn multiply<D: Dot, const M: usize>(d: D, work: &Work<'_>, row: usize) -> [[D::I32; 2]; M] {
+    // SAFETY: `row + M` is at most TILE_OVERHANG beyond the rows, which the table holds; pointers and
+    // the panel are valid as the caller promises.
+    unsafe {
+        let offsets = work.packed.cast::<i32>();
+        let mut sums = [[d.load_sums(offsets), d.load_sums(offsets.add(D::SUMS))]; M];
+        let mut w = work.packed.add(8 * work.width).cast::<i8>();
+        for tap in 0..work.taps {
+            let pointers = work.table.tap(tap);
+            debug_assert!(row + M <= pointers.len());
+            let rows = pointers.as_ptr().add(row);
+            let end = work.offset + 4 * work.words;
+            let mut at = work.offset;
+            while at + 16 <= end {
+                for u in 0..4 {
+                    step(d, &mut sums, rows, at + 4 * u, w.add(u * 8 * D::SUMS));
+                }
+                w = w.add(4 * 8 * D::SUMS);
+                at += 16;
+            }
+            while at < end {
+                step(d, &mut sums, rows, at, w);
+                w = w.add(8 * D::SUMS);
+                at += 4;
+            }
+        }
+        sums
+    }
+}
+
+/// The word at byte `at` of each row times one row of weights.
+#[inline(always)]
+unsafe fn step<D: Dot, const M: usize>(
+    d: D,
+    sums: &mut [[D::I32; 2]; M],
+    rows: *const *const u8,
+    at: usize,
+    w: *const i8,
+) {
+    // SAFETY: the word lies in each of the `M` rows, and `w` points to a row of weights, as the caller
+    // says.
+    unsafe {
+        let weights = [d.load_weights(w), d.load_weights(w.add(4 * D::SUMS))];
+        for line in 0..(8 * D::SUMS).div_ceil(64) {
+            d.floats().prefetch(w.wrapping_add(PREFETCH + 64 * line).cast());
+        }
+        for (m, sums) in sums.iter_mut().enumerate() {
+            let x = d.splat4((*rows.add(m)).add(at));
+            sums[0] = d.dot(sums[0], x, weights[0]);
+            sums[1] = d.dot(sums[1], x, weights[1]);
+        }
+    }
+}
+
+/// Scales the sums, adds the residual, and writes the first `rows` of them.
+#[inline(always)]
+unsafe fn finish<D: Dot, const M: usize>(
+    d: D,
+    work: &Work<'_>,
+    row: usize,
+    sums: &[[D::I32; 2]; M],
+    rows: usize,
+) {
+    let f = work.finish;
+    let whole = work.width <= work.channels;
+    // SAFETY: passed on; whole pairs are moved only where all of a panel's channels count.
+    unsafe {
+        match (f.output, f.residual.is_null()) {
+            (Int8Output::Bytes, true) if whole => {
+                whole_rows::<D, M, false>(d, work, row, sums, rows)
+            }
+            (Int8Output::Bytes, false) if whole => {
+                whole_rows::<D, M, true>(d, work, row, sums, rows)
+            }
+            (Int8Output::Bytes | Int8Output::Floats, _) => rests(d, work, row, sums, rows),
+        }
+    }
+}
+
+/// What a tile's epilogue multiplies its sums by.
+#[inline(always)]
+unsafe fn multipliers<D: Dot>(d: D, work: &Work<'_>) -> [<D::Floats as Simd>::F32; 2] {
+    // SAFETY: multipliers lie behind the panel's offsets.
+    unsafe {
+        let first = work.packed.add(4 * work.width).cast::<f32>();
+        [d.floats().load_ptr(first), d.floats().load_ptr(first.add(D::SUMS))]
+    }
+}
+
+/// [`finish`] for bytes, where all of the panel's channels count.
+#[inline(always)]
+unsafe fn whole_rows<D: Dot, const M: usize, const ADD: bool>(
+    d: D,
+    work: &Work<'_>,
+    row: usize,
+    sums: &[[D::I32; 2]; M],
+    rows: usize,
+) {
+    let (s, f) = (d.floats(), work.finish);
+    let mut at = (work.first_pixel + row) * f.channels + work.channel;
+    // SAFETY: the target and the residual are valid for the panel's channels of each pixel.
+    unsafe {
+        let multipliers = multipliers(d, work);
+        let factor = s.splat(f.factor);
+        for sums in &sums[..rows] {
+            let mut pair = [
+                s.mul(d.to_f32(sums[0]), multipliers[0]),
+                s.mul(d.to_f32(sums[1]), multipliers[1]),
+            ];
+            if ADD {
+                let residual = d.load_pair(f.residual.add(at));
+                pair = [
+                    s.add(pair[0], s.mul(residual[0], factor)),
+                    s.add(pair[1], s.mul(residual[1], factor)),
+                ];
+            }
+            d.store_pair(pair, f.target.add(at));
+            at += f.channels;
+        }
+    }
+}
+
+/// [`finish`] for the last channels, and for real numbers.
+#[inline(always)]
+unsafe fn rests<D: Dot, const M: usize>(
+    d: D,
+    work: &Work<'_>,
+    row: usize,
+    sums: &[[D::I32; 2]; M],
+    rows: usize,
+) {
+    let (s, f) = (d.floats(), work.finish);
+    let valid = work.channels.min(work.width);
+    let mut at = (work.first_pixel + row) * f.channels + work.channel;
+    // SAFETY: the target and the residual are valid for `valid` channels of each pixel.
+    unsafe {
+        let multipliers = multipliers(d, work);
+        let factor = s.splat(f.factor);
+        for sums in &sums[..rows] {
+            let mut pair = [
+                s.mul(d.to_f32(sums[0]), multipliers[0]),
+                s.mul(d.to_f32(sums[1]), multipliers[1]),
+            ];
+            if !f.residual.is_null() {
+                let mut bytes = [0; MAX_WIDTH];
+                f.residual.add(at).copy_to_nonoverlapping(bytes.as_mut_ptr(), valid);
+                for (v, r) in pair.iter_mut().zip(d.load_pair(bytes.as_ptr())) {
+                    *v = s.add(*v, s.mul(r, factor));
+                }
+            }
+            match f.output {
+                Int8Output::Bytes => {
+                    let mut bytes = [0; MAX_WIDTH];
+                    d.store_pair(pair, bytes.as_mut_ptr());
+                    f.target.add(at).copy_from_nonoverlapping(bytes.as_ptr(), valid);
+                }
+                Int8Output::Floats => store_floats(d, pair, valid, f.target.cast::<f32>().add(at)),
+            }
+            at += f.channels;
+        }
+    }
+}
+
+/// Writes the first `valid` channels of a pair as floats.
+#[inline(always)]
+unsafe fn store_floats<D: Dot>(
+    d: D,
+    pair: [<D::Floats as Simd>::F32; 2],
+    valid: usize,
+    target: *mut f32,
+) {
+    let mut columns = [0.0; MAX_WIDTH];
+    d.floats().store(pair[0], &mut columns);
+    d.floats().store(pair[1], &mut columns[D::SUMS..]);
+    for channel in 0..valid {
+        // SAFETY: the caller promises `valid` writable floats.
+        unsafe { target.add(channel).write(columns[resnet_simd::pair_column(D::SUMS, channel)]) };
+    }
+}
