@@ -25,13 +25,15 @@ use crate::resize::{Filter, resize, shorter_side};
 
 /// Where the number of a sample's copy stands in the stream's first counter: above all epochs.
 const COPY_SHIFT: u32 = 20;
+/// Copies of a sample in an epoch that can be told apart.
+pub(crate) const MAX_COPIES: u32 = 1 << (32 - COPY_SHIFT);
 
 /// The stream that a sample's augmentation draws from. `copy` counts the times that an epoch has the sample, from 0.
 ///
 /// # Panics
 /// When the epoch reaches 2^20 or the copy 2^12.
 pub fn stream_for(seed: u64, epoch: u32, copy: u32, sample_id: u64) -> Stream {
-    assert!(epoch < 1 << COPY_SHIFT && copy < 1 << (32 - COPY_SHIFT), "recipes allow fewer");
+    assert!(epoch < 1 << COPY_SHIFT && copy < MAX_COPIES, "recipes allow fewer");
     Stream::new(seed, Purpose::Augment, epoch | copy << COPY_SHIFT, sample_id)
 }
 
@@ -86,15 +88,7 @@ pub fn prepare(
     stream: &mut Stream,
     pixels: &mut Vec<u8>,
 ) -> (usize, usize) {
-    let grey;
-    let picture = match colour {
-        Colour::Rgb => picture,
-        Colour::Grey => {
-            grey = picture.to_grey();
-            grey.view()
-        }
-    };
-    append(apply(picture, steps, stream), colour, pixels)
+    in_colours(picture, colour, pixels, |picture| apply(picture, steps, stream))
 }
 
 /// [`prepare`], for the part that [`first_cut`] chose.
@@ -105,24 +99,29 @@ pub fn prepare_after_cut(
     stream: &mut Stream,
     pixels: &mut Vec<u8>,
 ) -> (usize, usize) {
-    let grey;
-    let part = match colour {
-        Colour::Rgb => part,
-        Colour::Grey => {
-            grey = part.to_grey();
-            grey.view()
-        }
-    };
-    append(apply_after_cut(part, steps, stream), colour, pixels)
+    in_colours(part, colour, pixels, |part| apply_after_cut(part, steps, stream))
 }
 
-/// Appends a picture's pixels in a network's colours; its columns and rows.
-fn append(picture: Picture<'_>, colour: Colour, pixels: &mut Vec<u8>) -> (usize, usize) {
+/// Appends what `change` makes of a picture in a network's colours; its columns and rows.
+fn in_colours(
+    picture: ImageRef<'_>,
+    colour: Colour,
+    pixels: &mut Vec<u8>,
+    change: impl for<'p> FnOnce(ImageRef<'p>) -> Picture<'p>,
+) -> (usize, usize) {
     match colour {
-        Colour::Rgb => pixels.extend_from_slice(&picture.pixels),
-        Colour::Grey => pixels.extend(picture.pixels.as_chunks::<3>().0.iter().map(|rgb| rgb[0])),
+        Colour::Rgb => {
+            let picture = change(picture);
+            pixels.extend_from_slice(&picture.pixels);
+            (picture.width, picture.height)
+        }
+        Colour::Grey => {
+            let grey = picture.to_grey();
+            let picture = change(grey.view());
+            pixels.extend(picture.pixels.as_chunks::<3>().0.iter().map(|rgb| rgb[0]));
+            (picture.width, picture.height)
+        }
     }
-    (picture.width, picture.height)
 }
 
 /// A picture on its way through the steps: borrowed until the first step that changes it.

@@ -3,21 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use crate::session::Session;
-
-const COMMANDS: [&str; 11] = [
-    "train",
-    "eval",
-    "classify",
-    "info",
-    "bench",
-    "quantize",
-    "data",
-    "data check",
-    "data stats",
-    "data preview",
-    "data pack",
-];
+use crate::session::{COMMANDS, Session};
 
 fn document(path: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path);

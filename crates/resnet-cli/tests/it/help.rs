@@ -1,6 +1,6 @@
 //! The help texts, as they are.
 
-use crate::session::Session;
+use crate::session::{COMMANDS, Session};
 
 #[track_caller]
 fn check(name: &str, line: &str) {
@@ -14,19 +14,7 @@ fn resnet_has_help() {
 
 #[test]
 fn every_command_has_help_with_examples() {
-    for command in [
-        "train",
-        "eval",
-        "classify",
-        "info",
-        "bench",
-        "quantize",
-        "data",
-        "data check",
-        "data stats",
-        "data preview",
-        "data pack",
-    ] {
+    for command in COMMANDS {
         let name = command.replace(' ', "_");
         check(&format!("help_{name}"), &format!("{command} --help"));
     }
@@ -34,7 +22,7 @@ fn every_command_has_help_with_examples() {
 
 #[test]
 fn the_short_help_fits_a_screen() {
-    for command in ["train", "eval", "classify", "info", "bench", "quantize"] {
+    for command in COMMANDS {
         let answer = Session::new().run(&format!("{command} -h"));
         assert!(answer.stdout.lines().count() <= 90, "{command} -h:\n{}", answer.stdout);
     }

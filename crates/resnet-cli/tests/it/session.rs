@@ -4,6 +4,21 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+/// Every command: each has help with examples and a chapter of the reference.
+pub(crate) const COMMANDS: [&str; 11] = [
+    "train",
+    "eval",
+    "classify",
+    "info",
+    "bench",
+    "quantize",
+    "data",
+    "data check",
+    "data stats",
+    "data preview",
+    "data pack",
+];
+
 /// A folder of its own for one test.
 pub(crate) struct Session {
     folder: tempfile::TempDir,

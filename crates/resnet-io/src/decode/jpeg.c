@@ -88,6 +88,17 @@ size_t resnet_jpeg_exif(const uint8_t *data, size_t len, uint8_t *out, char *mes
     return length;
 }
 
+/* Reads the header and begins to decode, to grey, RGB or CMYK. */
+static void start(struct jpeg_decompress_struct *info, const uint8_t *data, size_t len) {
+    jpeg_create_decompress(info);
+    jpeg_mem_src(info, data, (unsigned long)len);
+    jpeg_read_header(info, TRUE);
+    info->out_color_space = info->num_components == 1   ? JCS_GRAYSCALE
+                            : info->num_components == 4 ? JCS_CMYK
+                                                        : JCS_RGB;
+    jpeg_start_decompress(info);
+}
+
 /* Decodes all rows of the header's size and channels into `out`: grey, RGB or CMYK. Returns 0, 1 with
  * a message, or 2 if the data ended before the last row. */
 int resnet_jpeg_decode(const uint8_t *data, size_t len, uint8_t *out, size_t out_len, char *message) {
@@ -98,13 +109,7 @@ int resnet_jpeg_decode(const uint8_t *data, size_t len, uint8_t *out, size_t out
         jpeg_destroy_decompress(&info);
         return 1;
     }
-    jpeg_create_decompress(&info);
-    jpeg_mem_src(&info, data, (unsigned long)len);
-    jpeg_read_header(&info, TRUE);
-    info.out_color_space = info.num_components == 1   ? JCS_GRAYSCALE
-                           : info.num_components == 4 ? JCS_CMYK
-                                                      : JCS_RGB;
-    jpeg_start_decompress(&info);
+    start(&info, data, len);
     size_t stride = (size_t)info.output_width * info.output_components;
     if (out_len / stride != info.output_height || out_len % stride != 0) {
         jpeg_destroy_decompress(&info);
@@ -135,13 +140,7 @@ int resnet_jpeg_decode_part(const uint8_t *data, size_t len, const uint32_t *par
         jpeg_destroy_decompress(&info);
         return 1;
     }
-    jpeg_create_decompress(&info);
-    jpeg_mem_src(&info, data, (unsigned long)len);
-    jpeg_read_header(&info, TRUE);
-    info.out_color_space = info.num_components == 1   ? JCS_GRAYSCALE
-                           : info.num_components == 4 ? JCS_CMYK
-                                                      : JCS_RGB;
-    jpeg_start_decompress(&info);
+    start(&info, data, len);
     JDIMENSION x = part[0], y = part[1], columns = part[2], rows = part[3];
     size_t size = (size_t)columns * rows * info.output_components;
     int fits = x <= info.output_width && columns <= info.output_width - x && y <= info.output_height &&

@@ -27,6 +27,14 @@ pub(super) struct Filler {
     broken: Mutex<BrokenSet>,
 }
 
+/// A place in an epoch's order.
+#[derive(Clone, Copy)]
+pub(super) struct Place {
+    sample: u32,
+    /// How often the sample was there before.
+    copy: u32,
+}
+
 /// When a sample is looked at: in which epoch, and how often in it before.
 #[derive(Clone, Copy)]
 struct Turn {
@@ -64,10 +72,10 @@ impl Filler {
         }
     }
 
-    /// The samples of an epoch, in order.
-    pub(super) fn order(&self, epoch: u32) -> Vec<u32> {
+    /// The samples of an epoch, in order, and how often each was there before.
+    pub(super) fn order(&self, epoch: u32) -> Vec<Place> {
         let (source, seed) = (&self.source, self.spec.seed);
-        match (self.spec.mode, self.spec.order.sampling) {
+        let order = match (self.spec.mode, self.spec.order.sampling) {
             (Mode::Eval, _) => in_order(source.len()),
             (Mode::Train, Sampling::Each) => {
                 epoch_order(source.len(), seed, epoch, self.spec.repeats)
@@ -76,19 +84,24 @@ impl Filler {
                 let labels: Vec<u32> = (0..source.len()).map(|i| source.label(i)).collect();
                 balanced_order(&labels, self.class_sizes.len(), seed, epoch)
             }
-        }
+        };
+        let mut seen = vec![0; source.len()];
+        let place = |sample: u32| {
+            let copy = &mut seen[sample as usize];
+            *copy += 1;
+            Place { sample, copy: (*copy - 1) % augment::MAX_COPIES }
+        };
+        order.into_iter().map(place).collect()
     }
 
-    /// Where in an epoch's order the pictures of a batch stand, and which copy of its sample each is.
+    /// Where in an epoch's order the pictures of a batch stand.
     ///
-    /// Copies of a sample are spread over the batch, first all first ones, then all second ones: mixing is between
-    /// neighbours.
-    fn places(&self, batch: Range<usize>) -> impl Iterator<Item = (usize, u32)> {
+    /// With repeats, copies of a sample are spread over the batch, first all first ones, then all second ones: mixing
+    /// is between neighbours.
+    fn places(&self, batch: Range<usize>) -> impl Iterator<Item = usize> {
         let repeats = self.spec.repeats.max(1) as usize;
-        (0..repeats).flat_map(move |copy| {
-            let places = batch.clone().filter(move |place| place % repeats == copy);
-            places.map(move |place| (place, copy as u32))
-        })
+        (0..repeats)
+            .flat_map(move |copy| batch.clone().filter(move |place| place % repeats == copy))
     }
 
     /// Fills a piece of the batch that has the pictures at `range` of an epoch's order.
@@ -99,12 +112,13 @@ impl Filler {
         &self,
         batch: &mut Batch,
         epoch: u32,
-        order: &[u32],
+        order: &[Place],
         (range, piece): (Range<usize>, Range<usize>),
     ) -> Result<(), DataError> {
         batch.clear();
-        for (place, copy) in self.places(range).skip(piece.start).take(piece.len()) {
-            self.add(batch, Turn { epoch, copy }, order[place])?;
+        for place in self.places(range).skip(piece.start).take(piece.len()) {
+            let Place { sample, copy } = order[place];
+            self.add(batch, Turn { epoch, copy }, sample)?;
         }
         Ok(())
     }

@@ -11,7 +11,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::Batch;
-use super::fill::Filler;
+use super::fill::{Filler, Place};
 use super::order::{batch_range, share};
 use crate::error::DataError;
 
@@ -30,7 +30,7 @@ pub struct Batches {
 struct Shared {
     filler: Arc<Filler>,
     epoch: u32,
-    order: Vec<u32>,
+    order: Vec<Place>,
     steps: usize,
     state: Mutex<State>,
     ready: Condvar,

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use resnet_io::augment::Step;
 use resnet_io::decode::Exif;
 use resnet_io::loader::{Batch, LastBatch, Loader, LoaderSpec, Mode, Order, Sampling};
-use resnet_io::source::{Cached, Encoded, Generated, GeneratedSpec, GeneratedSplit, Source};
+use resnet_io::source::{
+    Cached, Encoded, Generated, GeneratedSpec, GeneratedSplit, Source, Subset,
+};
 use resnet_io::{Colour, DataError, ImageRef};
 
 const SIDE: usize = 8;
@@ -119,6 +121,27 @@ fn balanced_and_cut_epochs_go_on_in_their_middle_too() {
     for workers in [2, 7] {
         assert!(made(workers, 0) == whole && made(workers, 5) == whole[5..], "{workers} workers");
     }
+}
+
+#[test]
+fn a_sample_that_comes_again_is_augmented_anew() {
+    // One picture of class 0 among nine of class 1: it fills half of each epoch.
+    let all = generated(60);
+    let of = |class: u32, count: usize| {
+        (0..60).filter(|&i| all.label(i as usize) == class).take(count).collect::<Vec<u32>>()
+    };
+    let indices = [of(0, 1), of(1, 9)].concat();
+    let source = Arc::new(Subset::new(all.clone(), indices));
+    let order = Order { sampling: Sampling::Balanced, ..Order::default() };
+    let loader = Loader::new(source, LoaderSpec { order, ..spec(Mode::Train, 2) }).unwrap();
+    let whole = batches(&loader, 0, 0).unwrap();
+    let pictures = whole.iter().flat_map(|batch| {
+        let pixels = batch.pixels.chunks_exact(3 * SIDE * SIDE);
+        pixels.zip(&batch.labels).filter(|(_, label)| **label == 0).map(|(pixels, _)| pixels)
+    });
+    let pictures: Vec<&[u8]> = pictures.collect();
+    let different: BTreeSet<&[u8]> = pictures.iter().copied().collect();
+    assert!(5 <= pictures.len() && 2 < different.len(), "{} {}", pictures.len(), different.len());
 }
 
 #[test]

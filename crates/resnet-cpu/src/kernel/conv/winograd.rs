@@ -304,19 +304,13 @@ impl Kernel for TransformWeights<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        match self.pass.tiles {
-            Tiles::Two => self.transform::<Two, S::Half>(s.half()),
-            Tiles::Four => self.transform::<Four, S::Half>(s.half()),
-        }
-    }
-}
-
-impl TransformWeights<'_> {
-    /// By vectors of eight or fewer: every panel is whole ones of those.
-    #[inline(always)]
-    fn transform<T: Transform, S: Simd>(self, s: S) {
         let TransformWeights { pass, w, u, len } = self;
-        transform_taps::<T, S>(s, pass.flipped, len, (w, len), (u, len));
+        // By vectors of eight or fewer: every panel is whole ones of those.
+        let (s, w, u) = (s.half(), (w, len), (u, len));
+        match pass.tiles {
+            Tiles::Two => transform_taps::<Two, S::Half>(s, pass.flipped, len, w, u),
+            Tiles::Four => transform_taps::<Four, S::Half>(s, pass.flipped, len, w, u),
+        }
     }
 }
 

@@ -40,13 +40,6 @@ impl Kernel for Block<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        self.multiply_and_finish(s);
-    }
-}
-
-impl Block<'_> {
-    #[inline(always)]
-    fn multiply_and_finish<S: Simd>(&self, s: S) {
         let pass = self.shared.pass;
         let len = pass.scratch_len();
         // SAFETY: no two tasks run at once on the same thread.
@@ -97,7 +90,9 @@ impl Block<'_> {
             s.fence();
         }
     }
+}
 
+impl Block<'_> {
     #[inline(always)]
     fn transform_inputs<T: Transform, S: Simd>(
         &self,
