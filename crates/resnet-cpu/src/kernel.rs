@@ -10,6 +10,7 @@ pub use sums::Rows;
 
 pub mod average_pool;
 pub mod bias;
+mod blocks;
 pub mod channel_scale;
 pub mod conv;
 pub mod dropout;

@@ -16,7 +16,7 @@ pub const SMALL_PICTURE: usize = 64;
 pub struct Preprocess {
     /// The shorter side is scaled to this many pixels, the other in proportion; none leaves it.
     pub resize: Option<usize>,
-    /// How it is scaled: by Pillow's filter of this name, antialiased.
+    /// How it is scaled: by Pillow's filter of this name.
     pub interpolation: Filter,
     /// The middle of so many rows and columns is taken.
     pub crop: [usize; 2],
@@ -67,6 +67,9 @@ impl Preprocess {
         let list = |values: &[f64]| values.iter().map(f64::to_string).collect::<Vec<_>>().join(",");
         let filter = self.interpolation.name();
         let resize = match self.resize {
+            Some(side) if self.interpolation == Filter::Nearest => {
+                format!("resize {side} ({filter})")
+            }
             Some(side) => format!("resize {side} ({filter}, antialiased)"),
             None => "no resize".into(),
         };

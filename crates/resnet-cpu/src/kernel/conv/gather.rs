@@ -8,15 +8,8 @@ use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use super::ConvShape;
+use crate::kernel::blocks::{Blocks, MAX_ROWS, TABLE_LEN, TILE_OVERHANG};
 
-/// Pointers of a block: taps times rows. 32 KiB of stack.
-pub(super) const TABLE_LEN: usize = 4096;
-/// Pixels of a block, at most.
-const MAX_ROWS: usize = 1024;
-/// Rows that a tile may read beyond the block's last.
-pub(super) const TILE_OVERHANG: usize = 13;
-/// The most taps: one tile of them fills the table.
-pub(super) const MAX_TAPS: usize = TABLE_LEN / (14 + TILE_OVERHANG);
 /// The most channels that padding has zeros for.
 pub(super) const MAX_PADDED_CHANNELS: usize = 16_384;
 
@@ -83,29 +76,6 @@ enum SourceCopy {
     Band { pad: usize },
     /// Each pixel of a block, [`ROW_GAP`] apart; of one tap only.
     Rows,
-}
-
-/// How a gather's pixels are cut into blocks. Never cuts across images where `per_image` counts.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Blocks {
-    rows: usize,
-    per_image: usize,
-    image_rows: usize,
-    pub(super) count: usize,
-}
-
-impl Blocks {
-    /// Pixels of the longest block.
-    pub(super) fn longest(&self) -> usize {
-        self.rows.min(self.image_rows)
-    }
-
-    /// The pixels of block `index`.
-    pub(super) fn range(&self, index: usize) -> Range<usize> {
-        let image = index / self.per_image * self.image_rows;
-        let start = index % self.per_image * self.rows;
-        image + start..image + (start + self.rows).min(self.image_rows)
-    }
 }
 
 /// The pointers of one block. Lives on the stack of a task.
@@ -268,15 +238,12 @@ impl Gather {
         if matches!(self.copy, SourceCopy::Band { .. }) {
             let band = (wanted.min(most) / self.width).clamp(1, self.height);
             let even = self.height.div_ceil(self.height.div_ceil(band));
-            let (rows, image_rows) = (even * self.width, self.height * self.width);
-            let per_image = self.height.div_ceil(even);
-            return Blocks { rows, per_image, image_rows, count: per_image * self.images };
+            return Blocks::new(even * self.width, self.height * self.width, self.images);
         }
         let pixels = self.pixels();
         let wanted = wanted.min(most / unit * unit).max(unit);
         let rows = pixels.div_ceil(pixels.div_ceil(wanted)).next_multiple_of(unit);
-        let count = pixels.div_ceil(rows);
-        Blocks { rows, per_image: count, image_rows: pixels, count }
+        Blocks::new(rows, pixels, 1)
     }
 
     /// Floats of scratch that `fill` needs for such blocks.
@@ -284,7 +251,7 @@ impl Gather {
         match self.copy {
             SourceCopy::None => 0,
             SourceCopy::Band { pad } => {
-                let rows = (blocks.rows / self.width - 1) * self.step + self.taps.len();
+                let rows = (blocks.longest() / self.width - 1) * self.step + self.taps.len();
                 // A line beyond the end, for tiles that read past a run's last float.
                 rows * (self.source.w + 2 * pad) * self.source.c + 16
             }

@@ -7,11 +7,12 @@ use std::sync::OnceLock;
 
 use resnet_simd::Isa;
 
-use super::gather::{Blocks, Gather, MAX_PADDED_CHANNELS, MAX_TAPS};
+use super::gather::{Gather, MAX_PADDED_CHANNELS};
 use super::winograd::{self, WinogradPass};
 use super::winograd_transform::Tiles;
 use super::winograd_weights::WinogradWeights;
 use super::{ConvShape, PackedLayout, tile};
+use crate::kernel::blocks::{Blocks, MAX_TAPS};
 use crate::machine::Machine;
 use crate::threads::ThreadPool;
 

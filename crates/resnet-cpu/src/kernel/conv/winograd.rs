@@ -19,11 +19,12 @@
 use resnet_simd::{Isa, Kernel, Simd};
 
 use super::epilogue::Finish;
-use super::gather::{MAX_PADDED_CHANNELS, TABLE_LEN, TILE_OVERHANG, zeros};
+use super::gather::{MAX_PADDED_CHANNELS, zeros};
 use super::tile::height_unit;
 use super::winograd_block::{Block, Shared};
 use super::winograd_transform::{Four, MAX_TRANSFORMED, Tiles, Transform, Two, transform_square};
 use super::{ConvShape, PackedLayout};
+use crate::kernel::blocks::{TABLE_LEN, TILE_OVERHANG};
 use crate::threads::{DisjointMut, ThreadPool};
 
 /// Floats of a block's transformed inputs that leave room for weights in a 1 MiB cache.

@@ -6,16 +6,9 @@
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
+use crate::kernel::blocks::{Blocks, MAX_ROWS, TABLE_LEN, TILE_OVERHANG};
 use crate::kernel::conv::ConvShape;
 
-/// Pointers of a block: taps times rows. 32 KiB of stack.
-const TABLE_LEN: usize = 4096;
-/// Pixels of a block, at most.
-pub(super) const MAX_ROWS: usize = 1024;
-/// Rows that a tile may read beyond the block's last.
-pub(super) const TILE_OVERHANG: usize = 13;
-/// The most taps: one tile of them fills the table.
-pub(super) const MAX_TAPS: usize = TABLE_LEN / (14 + TILE_OVERHANG);
 /// Up to this many bytes a row of the kernel, the padded copy costs less than short runs do.
 const MAX_COPIED_RUN: usize = 64;
 /// Bytes that may be read beyond a run: the rest of its last word.
@@ -29,34 +22,6 @@ pub(super) struct Gather {
     pub(super) copies: bool,
     /// Whether a row of the kernel is one tap.
     pub(super) rows_as_taps: bool,
-}
-
-/// How pixels are cut into blocks; none crosses pictures where rows are copied.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Blocks {
-    rows: usize,
-    per_image: usize,
-    image_rows: usize,
-    pub(super) count: usize,
-}
-
-impl Blocks {
-    fn new(rows: usize, image_rows: usize, images: usize) -> Blocks {
-        let per_image = image_rows.div_ceil(rows);
-        Blocks { rows, per_image, image_rows, count: images * per_image }
-    }
-
-    /// Pixels of the longest block.
-    pub(super) fn longest(&self) -> usize {
-        self.rows.min(self.image_rows)
-    }
-
-    /// The pixels of block `index`.
-    pub(super) fn range(&self, index: usize) -> Range<usize> {
-        let image = index / self.per_image * self.image_rows;
-        let start = index % self.per_image * self.rows;
-        image + start..image + (start + self.rows).min(self.image_rows)
-    }
 }
 
 /// The pointers of one block. Lives on the stack of a task.

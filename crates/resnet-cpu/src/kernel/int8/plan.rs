@@ -2,9 +2,10 @@
 
 use resnet_simd::{AlignedVec, Isa};
 
-use super::gather::{Blocks, Gather, MAX_TAPS, SLACK};
+use super::gather::{Gather, SLACK};
 use super::layout::Int8Layout;
 use super::tile;
+use crate::kernel::blocks::{Blocks, MAX_TAPS};
 use crate::kernel::conv::{ConvShape, UnsupportedConv};
 
 /// Source bytes of a block, which stay in the second-level cache beside a panel of weights.
