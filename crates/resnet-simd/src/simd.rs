@@ -1,5 +1,8 @@
 //! The vector trait that kernels are written over: only what they use, no width in its name.
 
+/// Lanes of the widest vectors.
+const MAX_LANES: usize = 16;
+
 /// Vectors of `f32` of one instruction set. A value of the implementing type proves that the CPU
 /// has the instructions; all methods are `#[inline(always)]` and must be called below
 /// [`Isa::run`](crate::Isa::run), which switches the instructions on.
@@ -61,6 +64,46 @@ pub trait Simd: Copy + Send + Sync + 'static {
 
     /// Orders streamed writes before all that follow: others may read them then.
     fn fence(self);
+
+    /// The floats at `p` and `p + 1` in turn in all lanes: `p0 p1 p0 p1 ...`.
+    ///
+    /// # Safety
+    /// `p..p + 2` is readable; no alignment needed.
+    #[inline(always)]
+    unsafe fn splat_pair(self, p: *const f32) -> Self::F32 {
+        // SAFETY: the caller promises two readable floats.
+        let pair = unsafe { [*p, *p.add(1)] };
+        let lanes: [f32; MAX_LANES] = std::array::from_fn(|i| pair[i % 2]);
+        self.load(&lanes)
+    }
+
+    /// `LANES / 2` floats from `p` and as many from `q`, in turn: `p0 q0 p1 q1 ...`.
+    ///
+    /// # Safety
+    /// `p..p + LANES / 2` and `q..q + LANES / 2` are readable; no alignment needed.
+    #[inline(always)]
+    unsafe fn load_pairs(self, p: *const f32, q: *const f32) -> Self::F32 {
+        let lanes: [f32; MAX_LANES] = std::array::from_fn(|i| match i / 2 {
+            // SAFETY: the caller promises `LANES / 2` readable floats at both.
+            at if at < Self::LANES / 2 => unsafe { *[p, q][i % 2].add(at) },
+            _ => 0.0,
+        });
+        self.load(&lanes)
+    }
+
+    /// Writes the sums of neighbouring lanes, `v0 + v1`, `v2 + v3`, ..., as `LANES / 2` floats at `p`.
+    ///
+    /// # Safety
+    /// `p..p + LANES / 2` is writable and nobody else uses it; no alignment needed.
+    #[inline(always)]
+    unsafe fn store_pair_sums(self, v: Self::F32, p: *mut f32) {
+        let mut lanes = [0.0; MAX_LANES];
+        self.store(v, &mut lanes);
+        for (at, pair) in lanes.chunks_exact(2).take(Self::LANES / 2).enumerate() {
+            // SAFETY: the caller promises `LANES / 2` writable floats.
+            unsafe { *p.add(at) = pair[0] + pair[1] };
+        }
+    }
 
     /// Asks for the cache line at `p`; any address will do.
     fn prefetch(self, p: *const f32);

@@ -15,7 +15,8 @@
 //! weights, one for each residue class of the stride, so that no zero is multiplied.
 //!
 //! What results depend on: each element of `y` and `dx` is one chain of multiply-adds in the order
-//! (tap, channel): the same bits for any tile shape, number of threads and batch. Sums over pixels
+//! (tap, channel), or, in the last eight of some channels on vectors of 16, the sum of two such chains
+//! (`tile.rs`): the same bits for any tile shape, number of threads and batch. Sums over pixels
 //! (`dw`, statistics) are cut into chunks by geometry and instruction set, and reduced in order.
 
 mod cut;

@@ -119,6 +119,38 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    unsafe fn splat_pair(self, p: *const f32) -> Self::F32 {
+        // SAFETY: the caller promises 2 readable floats.
+        unsafe {
+            let pair = _mm_castsi128_pd(_mm_loadl_epi64(p.cast()));
+            _mm512_castpd_ps(_mm512_broadcastsd_pd(pair))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn load_pairs(self, p: *const f32, q: *const f32) -> Self::F32 {
+        // SAFETY: the caller promises 8 readable floats at both.
+        unsafe {
+            let of_p = _mm512_castps256_ps512(_mm256_loadu_ps(p));
+            let of_q = _mm512_castps256_ps512(_mm256_loadu_ps(q));
+            // Lane 16 + i is lane i of the second operand.
+            let in_turn =
+                _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+            _mm512_permutex2var_ps(of_p, in_turn, of_q)
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store_pair_sums(self, v: Self::F32, p: *mut f32) {
+        // SAFETY: the token proves the instructions; the caller promises 8 writable floats.
+        unsafe {
+            let sums = _mm512_add_ps(v, _mm512_permute_ps::<0b10_11_00_01>(v));
+            let even = _mm512_castps512_ps256(_mm512_maskz_compress_ps(0x5555, sums));
+            _mm256_storeu_ps(p, even);
+        }
+    }
+
+    #[inline(always)]
     fn fence(self) {
         // SAFETY: a fence touches no memory.
         unsafe { _mm_sfence() }

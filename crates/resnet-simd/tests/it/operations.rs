@@ -176,6 +176,38 @@ fn loads_and_stores_touch_their_lanes_only() {
 }
 
 #[derive(Clone, Copy)]
+struct Pairs;
+
+impl Check for Pairs {
+    #[inline(always)]
+    fn check<S: Simd>(&self, s: S) {
+        let (n, half) = (S::LANES, S::LANES / 2);
+        for start in 0..VALUES.len() {
+            let (p, q) = (values(start, half), values(start + 7, half));
+            let mut got = [vec![0.0; n], vec![0.0; n], vec![CANARY; half + 1]];
+            // SAFETY: `p`, `q` and the last of `got` hold half as many floats as there are lanes.
+            unsafe {
+                s.store(s.splat_pair(p.as_ptr()), &mut got[0]);
+                let in_turn = s.load_pairs(p.as_ptr(), q.as_ptr());
+                s.store(in_turn, &mut got[1]);
+                s.store_pair_sums(in_turn, got[2].as_mut_ptr());
+            }
+            for i in 0..n {
+                assert!(same(got[0][i], p[i % 2]), "splat, lane {i}");
+                assert!(same(got[1][i], [&p, &q][i % 2][i / 2]), "load, lane {i}");
+            }
+            assert!((0..half).all(|i| same(got[2][i], p[i] + q[i])), "sums: {:?}", got[2]);
+            assert_eq!(got[2][half], CANARY);
+        }
+    }
+}
+
+#[test]
+fn pairs_are_splat_loaded_and_summed_up() {
+    on_every_isa(Pairs);
+}
+
+#[derive(Clone, Copy)]
 struct Sums;
 
 impl Check for Sums {

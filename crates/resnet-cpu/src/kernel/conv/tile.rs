@@ -1,10 +1,12 @@
 //! The inner product: a tile of pixels times a panel of channels, whole reduction in registers.
 //!
 //! Heights follow from the registers. AVX-512 has 32: 14 pixels x 2 vectors = 28 sums, 2 weights, 1
-//! broadcast; 24 channels are a whole and a half vector in Winograd's products and
-//! three half ones, 9 x 3 = 27 sums, in direct ones; 8 are a half one. AVX2 has 16: 6 x 2 = 12 sums, 2
-//! weights, 1 broadcast, or 12 x 1. Rests take lower tiles; a tile that is higher
-//! than the rest computes its last pixel again and writes it once.
+//! broadcast. AVX2 has 16: 6 x 2 = 12 sums, 2 weights, 1 broadcast, or 12 x 1. Rests take lower tiles;
+//! a tile that is higher than the rest computes its last pixel again and writes it once.
+//!
+//! With 16 lanes, eight channels would fill half a vector. They share one with themselves: even lanes
+//! sum up even inputs, odd lanes odd ones (two neighbours of a row are one broadcast of 64 bits), and
+//! the two are added at the end.
 
 use std::ops::Range;
 
@@ -74,9 +76,7 @@ pub(super) unsafe fn run_tiles<S: Simd, const RAW: bool>(
     unsafe {
         match (S::LANES, work.width) {
             (16, 32) => tiles_14::<S, 2, 0, RAW>(s, work, sums),
-            (16, 24) if RAW => tiles_14::<S, 1, 1, RAW>(s, work, sums),
-            // With several taps the compiler keeps a mix of whole and half sums in memory.
-            (16, 24) => tiles_9::<S::Half, RAW>(s.half(), work, sums),
+            (16, 24) => tiles_14::<S, 1, 1, RAW>(s, work, sums),
             (16, 16) => tiles_14::<S, 1, 0, RAW>(s, work, sums),
             (16, 8) => tiles_14::<S, 0, 1, RAW>(s, work, sums),
             (8, 16) => tiles_6::<S, RAW>(s, work, sums),
@@ -87,7 +87,7 @@ pub(super) unsafe fn run_tiles<S: Simd, const RAW: bool>(
 }
 
 #[inline(always)]
-unsafe fn tiles_14<S: Simd, const NV: usize, const NH: usize, const RAW: bool>(
+unsafe fn tiles_14<S: Simd, const NV: usize, const NP: usize, const RAW: bool>(
     s: S,
     work: &Work<'_>,
     sums: &mut PanelSums,
@@ -98,28 +98,12 @@ unsafe fn tiles_14<S: Simd, const NV: usize, const NH: usize, const RAW: bool>(
         unsafe {
             row += match rows - row {
                 // Two of eight, not fourteen and two: a low tile waits for its own sums.
-                8 | 16 => tile::<S, 8, NV, NH, RAW>(s, work, row, sums),
-                11.. => tile::<S, 14, NV, NH, RAW>(s, work, row, sums),
-                5..=10 => tile::<S, 7, NV, NH, RAW>(s, work, row, sums),
-                3..=4 => tile::<S, 4, NV, NH, RAW>(s, work, row, sums),
-                2 => tile::<S, 2, NV, NH, RAW>(s, work, row, sums),
-                _ => tile::<S, 1, NV, NH, RAW>(s, work, row, sums),
-            }
-        }
-    }
-}
-
-#[inline(always)]
-unsafe fn tiles_9<S: Simd, const RAW: bool>(s: S, work: &Work<'_>, sums: &mut PanelSums) {
-    let Range { start: mut row, end: rows } = work.rows;
-    while row < rows {
-        // SAFETY: passed on; a tile overhangs the rows by 13 at most.
-        unsafe {
-            row += match rows - row {
-                7.. => tile::<S, 9, 3, 0, RAW>(s, work, row, sums),
-                4..=6 => tile::<S, 6, 3, 0, RAW>(s, work, row, sums),
-                2..=3 => tile::<S, 3, 3, 0, RAW>(s, work, row, sums),
-                _ => tile::<S, 1, 3, 0, RAW>(s, work, row, sums),
+                8 | 16 => tile::<S, 8, NV, NP, RAW>(s, work, row, sums),
+                11.. => tile::<S, 14, NV, NP, RAW>(s, work, row, sums),
+                5..=10 => tile::<S, 7, NV, NP, RAW>(s, work, row, sums),
+                3..=4 => tile::<S, 4, NV, NP, RAW>(s, work, row, sums),
+                2 => tile::<S, 2, NV, NP, RAW>(s, work, row, sums),
+                _ => tile::<S, 1, NV, NP, RAW>(s, work, row, sums),
             }
         }
     }
@@ -159,7 +143,7 @@ unsafe fn tiles_6<S: Simd, const RAW: bool>(s: S, work: &Work<'_>, sums: &mut Pa
 
 /// One tile of up to `M` pixels from `row` on; returns `M`.
 #[inline(always)]
-unsafe fn tile<S: Simd, const M: usize, const NV: usize, const NH: usize, const RAW: bool>(
+unsafe fn tile<S: Simd, const M: usize, const NV: usize, const NP: usize, const RAW: bool>(
     s: S,
     work: &Work<'_>,
     row: usize,
@@ -167,7 +151,7 @@ unsafe fn tile<S: Simd, const M: usize, const NV: usize, const NH: usize, const 
 ) -> usize {
     if RAW {
         // SAFETY: passed on; `raw` has room for the rows and a tile's overhang.
-        unsafe { multiply::<S, M, NV, NH, RAW>(s, work, row, work.raw.add(row * work.width)) };
+        unsafe { multiply::<S, M, NV, NP, RAW>(s, work, row, work.raw.add(row * work.width)) };
         return M;
     }
     let mut buffer = Buffer([std::mem::MaybeUninit::uninit(); MAX_TILE]);
@@ -182,7 +166,7 @@ unsafe fn tile<S: Simd, const M: usize, const NV: usize, const NH: usize, const 
     // SAFETY: the buffer holds M * width <= MAX_TILE floats, all of which `multiply` writes; a
     // column's lanes count up to the panel's channels, the rest passed on.
     unsafe {
-        multiply::<S, M, NV, NH, RAW>(s, work, row, buffer);
+        multiply::<S, M, NV, NP, RAW>(s, work, row, buffer);
         let column = |at: usize, lanes: usize| Column {
             sums: buffer.add(at),
             stride: work.width,
@@ -195,24 +179,25 @@ unsafe fn tile<S: Simd, const M: usize, const NV: usize, const NH: usize, const 
         for j in 0..NV {
             finish(s, work.finish, &column(j * S::LANES, S::LANES));
         }
-        for j in 0..NH {
-            let lanes = <S::Half as Simd>::LANES;
+        for j in 0..NP {
+            let lanes = S::LANES / 2;
             finish(s.half(), work.finish, &column(NV * S::LANES + j * lanes, lanes));
         }
     }
     M
 }
 
-/// The sums of one tile, written to `buffer` as `[M][width]`: `NV` vectors and `NH` half ones a row.
+/// The sums of one tile, written to `buffer` as `[M][width]`: `NV` vectors of channels and `NP` of
+/// half as many, which are summed up in pairs.
 #[inline(always)]
-unsafe fn multiply<S: Simd, const M: usize, const NV: usize, const NH: usize, const RAW: bool>(
+unsafe fn multiply<S: Simd, const M: usize, const NV: usize, const NP: usize, const RAW: bool>(
     s: S,
     work: &Work<'_>,
     row: usize,
     buffer: *mut f32,
 ) {
-    let width = width::<S, NV, NH>();
-    let mut sums = Sums { whole: [[s.splat(0.0); NV]; M], half: [[s.half().splat(0.0); NH]; M] };
+    let width = width::<S, NV, NP>();
+    let mut sums = Sums { whole: [[s.splat(0.0); NV]; M], pairs: [[s.splat(0.0); NP]; M] };
     if RAW && work.accumulate {
         // SAFETY: the caller's buffer holds M * width floats, those of the raw sums.
         unsafe { sums.load(s, buffer) };
@@ -230,8 +215,10 @@ unsafe fn multiply<S: Simd, const M: usize, const NV: usize, const NH: usize, co
             let mut next = rows[M - 1].wrapping_add(work.depth);
             let mut k = 0;
             while k < work.depth / 4 * 4 {
-                for u in 0..4 {
+                for u in [0, 2] {
                     sums.step(s, &rows, k + u, w.add(u * width));
+                    sums.step(s, &rows, k + u + 1, w.add((u + 1) * width));
+                    sums.step_pairs(s, &rows, k + u, w.add(u * width));
                 }
                 for line in 0..work.ahead {
                     s.prefetch_far(next.wrapping_add(16 * line));
@@ -242,6 +229,11 @@ unsafe fn multiply<S: Simd, const M: usize, const NV: usize, const NH: usize, co
             }
             while k < work.depth {
                 sums.step(s, &rows, k, w);
+                if k + 1 < work.depth && k % 2 == 0 {
+                    sums.step_pairs(s, &rows, k, w);
+                } else if k % 2 == 0 {
+                    sums.step_last(s, &rows, k, w);
+                }
                 w = w.add(width);
                 k += 1;
             }
@@ -252,38 +244,71 @@ unsafe fn multiply<S: Simd, const M: usize, const NV: usize, const NH: usize, co
 }
 
 /// Floats of a row of sums.
-const fn width<S: Simd, const NV: usize, const NH: usize>() -> usize {
-    NV * S::LANES + NH * <S::Half as Simd>::LANES
+const fn width<S: Simd, const NV: usize, const NP: usize>() -> usize {
+    NV * S::LANES + NP * S::LANES / 2
 }
 
-/// The sums of a tile, in registers: for each row whole vectors, then half ones.
-struct Sums<S: Simd, const M: usize, const NV: usize, const NH: usize> {
+/// The other half of a pair that has only one.
+const ZEROS: [f32; 16] = [0.0; 16];
+
+/// The sums of a tile, in registers.
+struct Sums<S: Simd, const M: usize, const NV: usize, const NP: usize> {
+    /// A channel a lane.
     whole: [[S::F32; NV]; M],
-    half: [[<S::Half as Simd>::F32; NH]; M],
+    /// A channel two lanes: of even inputs and of odd ones.
+    pairs: [[S::F32; NP]; M],
 }
 
-impl<S: Simd, const M: usize, const NV: usize, const NH: usize> Sums<S, M, NV, NH> {
-    /// One multiply-add of every sum: float `k` of each row times one row of weights.
+impl<S: Simd, const M: usize, const NV: usize, const NP: usize> Sums<S, M, NV, NP> {
+    /// One multiply-add of all whole sums: float `k` of each row times a row of weights.
     #[inline(always)]
     unsafe fn step(&mut self, s: S, rows: &[*const f32; M], k: usize, w: *const f32) {
-        let (half, half_lanes) = (s.half(), <S::Half as Simd>::LANES);
         // SAFETY: `k` is less than the depth, and `w` points to a row of weights, as the caller says.
         unsafe {
-            let whole: [S::F32; NV] = std::array::from_fn(|j| s.load_ptr(w.add(j * S::LANES)));
-            let rest = w.add(NV * S::LANES);
-            let halves: [<S::Half as Simd>::F32; NH] =
-                std::array::from_fn(|j| half.load_ptr(rest.add(j * half_lanes)));
-            for line in 0..width::<S, NV, NH>().div_ceil(16) {
+            let weights: [S::F32; NV] = std::array::from_fn(|j| s.load_ptr(w.add(j * S::LANES)));
+            for line in 0..width::<S, NV, NP>().div_ceil(16) {
                 s.prefetch(w.wrapping_add(PREFETCH + 16 * line));
             }
-            let sums = self.whole.iter_mut().zip(&mut self.half);
-            for (row, (wholes, rests)) in rows.iter().zip(sums) {
+            for (row, sums) in rows.iter().zip(&mut self.whole) {
                 let x = *row.add(k);
-                for (sum, &w) in wholes.iter_mut().zip(&whole) {
+                for (sum, &w) in sums.iter_mut().zip(&weights) {
                     *sum = s.mul_add(s.splat(x), w, *sum);
                 }
-                for (sum, &w) in rests.iter_mut().zip(&halves) {
-                    *sum = half.mul_add(half.splat(x), w, *sum);
+            }
+        }
+    }
+
+    /// One multiply-add of all sums in pairs: floats `k` and `k + 1` of each row times two rows of
+    /// weights.
+    #[inline(always)]
+    unsafe fn step_pairs(&mut self, s: S, rows: &[*const f32; M], k: usize, w: *const f32) {
+        // SAFETY: `k + 1` is less than the depth, and `w` points to two rows of weights, as the caller
+        // says.
+        unsafe {
+            let w: [S::F32; NP] = std::array::from_fn(|j| {
+                let w = w.add(NV * S::LANES + j * S::LANES / 2);
+                s.load_pairs(w, w.add(width::<S, NV, NP>()))
+            });
+            for (row, sums) in rows.iter().zip(&mut self.pairs) {
+                for (sum, &w) in sums.iter_mut().zip(&w) {
+                    *sum = s.mul_add(s.splat_pair(row.add(k)), w, *sum);
+                }
+            }
+        }
+    }
+
+    /// The same where there is no float `k + 1`.
+    #[inline(always)]
+    unsafe fn step_last(&mut self, s: S, rows: &[*const f32; M], k: usize, w: *const f32) {
+        // SAFETY: `k` is less than the depth, and `w` points to a row of weights, as the caller says;
+        // zeros are as many as half a vector has lanes.
+        unsafe {
+            let w: [S::F32; NP] = std::array::from_fn(|j| {
+                s.load_pairs(w.add(NV * S::LANES + j * S::LANES / 2), ZEROS.as_ptr())
+            });
+            for (row, sums) in rows.iter().zip(&mut self.pairs) {
+                for (sum, &w) in sums.iter_mut().zip(&w) {
+                    *sum = s.mul_add(s.splat_pair([*row.add(k), 0.0].as_ptr()), w, *sum);
                 }
             }
         }
@@ -291,16 +316,17 @@ impl<S: Simd, const M: usize, const NV: usize, const NH: usize> Sums<S, M, NV, N
 
     #[inline(always)]
     unsafe fn load(&mut self, s: S, from: *const f32) {
-        let (half, half_lanes) = (s.half(), <S::Half as Simd>::LANES);
-        // SAFETY: `from` holds M * width floats, as the caller says.
+        // SAFETY: `from` holds M * width floats, as the caller says; zeros are as many as half a
+        // vector has lanes.
         unsafe {
             for m in 0..M {
-                let row = from.add(m * width::<S, NV, NH>());
+                let row = from.add(m * width::<S, NV, NP>());
                 for j in 0..NV {
                     self.whole[m][j] = s.load_ptr(row.add(j * S::LANES));
                 }
-                for j in 0..NH {
-                    self.half[m][j] = half.load_ptr(row.add(NV * S::LANES + j * half_lanes));
+                for j in 0..NP {
+                    let row = row.add(NV * S::LANES + j * S::LANES / 2);
+                    self.pairs[m][j] = s.load_pairs(row, ZEROS.as_ptr());
                 }
             }
         }
@@ -308,16 +334,16 @@ impl<S: Simd, const M: usize, const NV: usize, const NH: usize> Sums<S, M, NV, N
 
     #[inline(always)]
     unsafe fn store(&self, s: S, to: *mut f32) {
-        let (half, half_lanes) = (s.half(), <S::Half as Simd>::LANES);
         // SAFETY: `to` holds M * width floats, as the caller says.
         unsafe {
             for m in 0..M {
-                let row = to.add(m * width::<S, NV, NH>());
+                let row = to.add(m * width::<S, NV, NP>());
                 for j in 0..NV {
                     s.store_ptr(self.whole[m][j], row.add(j * S::LANES));
                 }
-                for j in 0..NH {
-                    half.store_ptr(self.half[m][j], row.add(NV * S::LANES + j * half_lanes));
+                for j in 0..NP {
+                    let row = row.add(NV * S::LANES + j * S::LANES / 2);
+                    s.store_pair_sums(self.pairs[m][j], row);
                 }
             }
         }

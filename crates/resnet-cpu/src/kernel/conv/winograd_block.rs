@@ -114,7 +114,8 @@ impl Block<'_> {
     }
 
     /// All products of a panel, slice after slice of the input channels where weights are transformed
-    /// here; the sums go on from slice to slice, in the same order as those of a whole.
+    /// here; the sums go on from slice to slice, in the same order as those of a whole. Sums in pairs
+    /// end with a slice, so that panels which have such take slices in any case.
     #[inline(always)]
     fn multiply<S: Simd>(
         &self,
@@ -127,13 +128,15 @@ impl Block<'_> {
         let (pass, cin) = (self.shared.pass, self.shared.pass.source[2]);
         let in_run = pass.transforms_in_run();
         let mut sums = PanelSums([[0.0; 32]; 2]);
-        for offset in (0..cin).step_by(if in_run { FRESH_DEPTH } else { cin }) {
-            let depth = if in_run { FRESH_DEPTH.min(cin - offset) } else { cin };
+        let pairs = !panel.width.is_multiple_of(S::LANES);
+        let slice = if in_run || pairs { FRESH_DEPTH } else { cin };
+        for offset in (0..cin).step_by(slice) {
+            let depth = slice.min(cin - offset);
             let (weights, stride) = if in_run {
                 self.transform_weights(s, panel, offset..offset + depth, fresh);
                 (fresh.as_ptr(), FRESH_STRIDE)
             } else {
-                let start = panel.start / 9 * pass.tiles.products();
+                let start = panel.start / 9 * pass.tiles.products() + offset * panel.width;
                 (self.shared.w.wrapping_add(start), cin * panel.width)
             };
             for product in 0..pass.tiles.products() {
