@@ -28,7 +28,7 @@ enum Data {
     Needed,
 }
 
-const SCRIPTS: [Script; 11] = [
+const SCRIPTS: [Script; 12] = [
     script("ops", "fixtures", Data::Unused),
     script("training", "fixtures", Data::Unused),
     script("networks", "fixtures", Data::Unused),
@@ -40,6 +40,7 @@ const SCRIPTS: [Script; 11] = [
     script("mix", "crates/resnet-io/tests/fixtures/mix.tsv", Data::Unused),
     script("augment", "crates/resnet-io/tests/fixtures/augment.tsv", Data::Unused),
     script("pictures", "crates/resnet-io/tests/fixtures/pictures", Data::Unused),
+    script("parquet", "crates/resnet-io/tests/fixtures/parquet", Data::Unused),
 ];
 
 const fn script(name: &'static str, output: &'static str, data: Data) -> Script {

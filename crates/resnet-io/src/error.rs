@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::source::HeldBack;
+
 /// Why pictures could not be found, read or turned into a batch.
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
@@ -13,6 +15,24 @@ pub enum DataError {
         path: PathBuf,
         /// What the system said.
         source: io::Error,
+    },
+    /// A server that would not send a file, or not all of it.
+    #[error("{url}: {reason}")]
+    Download {
+        /// The file's address.
+        url: String,
+        /// What the server or the connection said.
+        reason: String,
+    },
+    /// A file from a server that is not the one it should be.
+    #[error("{url}: sent a file with the MD5 sum {found}, expected {expected}; it was removed")]
+    WrongSum {
+        /// The file's address.
+        url: String,
+        /// The sum of what came.
+        found: String,
+        /// The sum that is known.
+        expected: String,
     },
     /// An address that is neither a file, a folder nor a known word.
     #[error("no data at {address:?}: no such file or folder{}", did_you_mean(suggestion))]
@@ -93,18 +113,18 @@ pub enum DataError {
         /// The fraction as given.
         fraction: f64,
     },
-    /// A fraction of so few pictures that one side would have none.
-    #[error("validation fraction {fraction} of {images} images leaves none {side}")]
+    /// So little, or so much, held back that one side would have none.
+    #[error("{what} of {images} images leaves none {side}")]
     EmptySide {
-        /// The fraction as given.
-        fraction: f64,
+        /// What is held back.
+        what: HeldBack,
         /// How many pictures there are.
         images: usize,
         /// What the empty side is for.
         side: &'static str,
     },
     /// A split was asked for where one is already there.
-    #[error("{place}: has a validation split already, so a validation fraction cannot be taken")]
+    #[error("{place}: has a validation split already, so none can be held back")]
     SplitTwice {
         /// The folder or archive.
         place: String,
@@ -205,6 +225,13 @@ impl DataError {
                 "give a folder with one folder of images per class, a .tar of one, CIFAR's .bin files, or `generated`"
                     .into()
             }
+            DataError::Download { .. } => {
+                "the same command goes on where it stopped; --mirror URL takes another server".into()
+            }
+            DataError::WrongSum { .. } => {
+                "try again; if it stays so, the server has another file: --mirror URL takes another"
+                    .into()
+            }
             DataError::Empty { .. } | DataError::NotASet { .. } => {
                 "one folder of images per class is expected: PLACE/cat/1.jpg, PLACE/dog/2.jpg".into()
             }
@@ -235,9 +262,9 @@ impl DataError {
             }
             DataError::BadFraction { .. } => "for example --val-fraction 0.1".into(),
             DataError::EmptySide { .. } => {
-                "each class gives its rounded share: take another fraction, or more images".into()
+                "each class gives its rounded share: hold back another, or take more images".into()
             }
-            DataError::SplitTwice { .. } => "leave --val-fraction out".into(),
+            DataError::SplitTwice { .. } => "leave --val-fraction or --fold out".into(),
             DataError::TooLarge { .. } => "scale it down, or leave it out".into(),
             DataError::Encode { .. } => "--resize scales pictures down".into(),
             DataError::OtherPack { .. } => {

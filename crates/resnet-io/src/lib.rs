@@ -8,6 +8,7 @@
 
 pub mod augment;
 pub mod decode;
+pub mod download;
 pub mod encode;
 mod error;
 pub mod loader;

@@ -5,10 +5,12 @@ mod cifar;
 mod files;
 mod generated;
 mod idx;
+mod imagenet;
 mod keyed;
 mod layout;
 mod list;
 mod open;
+mod parquet;
 mod place;
 mod relabel;
 mod shards;
@@ -23,7 +25,7 @@ pub use self::generated::{Generated, GeneratedSpec, GeneratedSplit};
 pub use self::idx::Idx;
 pub use self::open::{DataSet, OpenOptions, open, open_any};
 pub use self::relabel::Relabelled;
-pub use self::subset::{Subset, split_by_fraction};
+pub use self::subset::{Fold, HeldBack, Subset, hold_back};
 use crate::error::DataError;
 use crate::picture::ImageRef;
 
@@ -54,6 +56,11 @@ pub trait Source: Send + Sync {
     /// Who sample `index` is, wherever and in whatever order it is read: [`sample_id`] of its
     /// [`Source::key`].
     fn id(&self, index: usize) -> u64;
+
+    /// What sample `index` shares with others that must not be torn apart by a split: a patient, a film, a place.
+    fn group(&self, _index: usize) -> Option<&str> {
+        None
+    }
 
     /// The bytes of sample `index`.
     ///

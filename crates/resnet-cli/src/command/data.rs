@@ -1,6 +1,7 @@
 //! `resnet data`: what a set of pictures is like, and what is wrong with it.
 
 mod check;
+mod download;
 mod pack;
 mod preview;
 mod stats;
@@ -24,6 +25,7 @@ Examples:
   resnet data stats --data flowers --html flowers.html
   resnet data preview --data flowers --out sheet.png
   resnet data pack --data photos --resize 256 --out packed
+  resnet data download cifar10
 Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted.";
 
 /// Look at pictures before training on them
@@ -40,6 +42,7 @@ enum DataCommand {
     Stats(stats::Options),
     Preview(preview::Options),
     Pack(pack::Options),
+    Download(download::Options),
 }
 
 pub(crate) fn run(options: &Options, view: &View) -> Outcome {
@@ -48,6 +51,7 @@ pub(crate) fn run(options: &Options, view: &View) -> Outcome {
         DataCommand::Stats(options) => stats::run(options, view),
         DataCommand::Preview(options) => preview::run(options, view),
         DataCommand::Pack(options) => pack::run(options, view),
+        DataCommand::Download(options) => download::run(options, view),
     }
 }
 

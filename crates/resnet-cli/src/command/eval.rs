@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use clap::{Args, ValueEnum};
-use resnet::io::source::{self, OpenOptions};
+use resnet::io::source::{self, Fold, HeldBack, OpenOptions};
 use resnet::train::TrainError;
 use resnet::{EvaluateOptions, Model, Predictor};
 use serde_json::json;
@@ -38,6 +38,9 @@ pub(crate) struct Options {
     /// Share of the training pictures that was held back for validation
     #[arg(long, value_name = "F", help_heading = "Data")]
     val_fraction: Option<f64>,
+    /// The part of the training pictures that was held back: 2/5 is the second of five
+    #[arg(long, value_name = "I/K", help_heading = "Data", conflicts_with = "val_fraction")]
+    fold: Option<Fold>,
     /// Pictures at a time; results do not depend on it
     #[arg(long, value_name = "N", default_value_t = 32, help_heading = "Computing")]
     batch_size: usize,
@@ -66,7 +69,9 @@ pub(crate) fn run(options: &Options, view: &View, stop: &AtomicBool) -> Outcome 
     let model = Model::load(&request)?;
     model.notices.iter().for_each(|notice| view.note(&format!("note: {notice}")));
     view.note(&format!("pictures: {}", model.preprocess.describe()));
-    let opened = OpenOptions { val: None, val_fraction: options.val_fraction };
+    let share = options.val_fraction.map(HeldBack::Share);
+    let held_back = share.or(options.fold.map(HeldBack::Fold));
+    let opened = OpenOptions { val: None, held_back };
     let data = source::open(&options.data, &opened).map_err(TrainError::from)?;
     data.notices.iter().for_each(|notice| view.note(&format!("note: {notice}")));
     let chosen = match options.split {

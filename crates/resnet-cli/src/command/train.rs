@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::SystemTime;
 
 use clap::Args;
+use resnet::io::source::{Fold, HeldBack};
 use resnet::train::TrainError;
 use resnet::train::event::{End, Ending};
 use resnet::train::recipe::{self, Assignment, Recipe};
@@ -64,6 +65,9 @@ pub(crate) struct Options {
     /// Share of the training pictures held back for validation
     #[arg(long, value_name = "F", help_heading = "Data")]
     val_fraction: Option<f64>,
+    /// The part held back for validation, for cross-validation: 2/5 is the second of five
+    #[arg(long, value_name = "I/K", help_heading = "Data", conflicts_with = "val_fraction")]
+    fold: Option<Fold>,
     /// Keep decoded pictures in memory, up to half of what is free
     #[arg(long, help_heading = "Data")]
     cache: bool,
@@ -146,8 +150,10 @@ fn what_next(view: &View, end: &End, recipe: &Recipe) {
     let go_on = match end.ending {
         Ending::Finished | Ending::AlreadyFinished => {
             let mut data = format!("--data {}", recipe.data.source);
-            if let Some(fraction) = recipe.data.val_fraction {
-                data = format!("{data} --val-fraction {fraction}");
+            match recipe.data.held_back() {
+                Some(HeldBack::Share(share)) => data = format!("{data} --val-fraction {share}"),
+                Some(HeldBack::Fold(fold)) => data = format!("{data} --fold {fold}"),
+                None => {}
             }
             view.note(&format!("next: resnet eval --weights {weights} {data}"));
             view.note(&format!("      resnet classify --weights {weights} PICTURE..."));
@@ -186,6 +192,7 @@ impl Options {
         add("data.source", "--data", text(&self.data));
         add("data.val", "--val", text(&self.val));
         add("data.val_fraction", "--val-fraction", self.val_fraction.map(toml::Value::Float));
+        add("data.fold", "--fold", self.fold.map(|fold| fold.to_string().into()));
         add("data.cache", "--cache", self.cache.then_some(toml::Value::Boolean(true)));
         add("data.classes_file", "--classes-file", text(&self.classes_file));
         add("data.strict", "--strict", self.strict.then_some(toml::Value::Boolean(true)));

@@ -64,6 +64,10 @@ impl Source for Cached {
         self.source.id(index)
     }
 
+    fn group(&self, index: usize) -> Option<&str> {
+        self.source.group(index)
+    }
+
     fn read(&self, index: usize) -> Result<Encoded<'_>, DataError> {
         if let Some(image) = self.kept[index].get() {
             return Ok(Encoded::Pixels(image.view()));

@@ -32,6 +32,7 @@ pub(super) struct Sample {
     /// name's hash is the sample's identity.
     pub(super) name_at: u32,
     pub(super) label: u32,
+    pub(super) group: Option<Box<str>>,
 }
 
 impl Sample {
@@ -97,6 +98,10 @@ impl Source for PictureFiles {
 
     fn id(&self, index: usize) -> u64 {
         sample_id(self.samples[index].name())
+    }
+
+    fn group(&self, index: usize) -> Option<&str> {
+        self.samples[index].group.as_deref()
     }
 
     fn read(&self, index: usize) -> Result<Encoded<'_>, DataError> {

@@ -62,7 +62,7 @@ pub(super) fn samples(
             return Err(DataError::NotASet { place, found });
         };
         texts.push(label.clone());
-        samples.push(Sample { entry, name_at: 0, label: 0 });
+        samples.push(Sample { entry, name_at: 0, label: 0, group: None });
     }
     if samples.is_empty() {
         return Ok(None);

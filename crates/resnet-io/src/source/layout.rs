@@ -31,8 +31,7 @@ impl Part {
 }
 
 /// Sorts files into `train/`, `val/` and `test/`, or takes all as one list. There may be none.
-pub(super) fn by_folder(store: Store, entries: Vec<Entry>, place: &str) -> DataSet {
-    let store = Arc::new(store);
+pub(super) fn by_folder(store: Arc<Store>, entries: Vec<Entry>, place: &str) -> DataSet {
     let below = common_folder(&entries);
     let is_split = entries.iter().any(|entry| {
         let inside = entry.path.strip_prefix(&below).unwrap_or_default();
@@ -54,7 +53,7 @@ pub(super) fn by_folder(store: Store, entries: Vec<Entry>, place: &str) -> DataS
         };
         let name_at = u32::try_from(entry.path.len() - rest.len()).expect("paths are short");
         let part = part.filter(|_| rest.contains('/') && is_picture(&entry.path));
-        let sample = Sample { entry, name_at, label: 0 };
+        let sample = Sample { entry, name_at, label: 0, group: None };
         match part {
             Some(part) => parts.entry(part).or_default().push(sample),
             None => others.push(sample),

@@ -3,7 +3,8 @@
 //! Paths count from the list's folder. Columns are found by their names, in any case: the path is
 //! `path`, `file`, `file_name`, `filename`, `image`, `image_path` or `filepath`; the class is `label`,
 //! `class`, `class_name`, `category` or `target`; a `split`, if there is one, is `train`, `val` or
-//! `test`. Without a header, the first column is the path and the second the class.
+//! `test`; pictures of one `group` (`group_id`, `patient`) are not torn apart when some are held back.
+//! Without a header, the first column is the path and the second the class.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -22,12 +23,14 @@ const PATHS: [&str; 7] =
     ["path", "file", "file_name", "filename", "image", "image_path", "filepath"];
 const LABELS: [&str; 5] = ["label", "class", "class_name", "category", "target"];
 const SPLITS: [&str; 2] = ["split", "part"];
+const GROUPS: [&str; 3] = ["group", "group_id", "patient"];
 
 /// A line of a list.
 struct Row {
     path: String,
     label: String,
     part: Part,
+    group: Option<Box<str>>,
 }
 
 /// Opens a list; none if the text is none.
@@ -45,7 +48,12 @@ pub(super) fn open(file: &Path, text: &str) -> Result<Option<DataSet>, DataError
     let mut parts: BTreeMap<Part, Vec<Sample>> = BTreeMap::new();
     for (row, label) in rows.into_iter().zip(labels) {
         let entry = Entry { path: row.path.into(), archive: 0, offset: 0, len: 0 };
-        parts.entry(row.part).or_default().push(Sample { entry, name_at: 0, label });
+        parts.entry(row.part).or_default().push(Sample {
+            entry,
+            name_at: 0,
+            label,
+            group: row.group,
+        });
     }
     let mut take = |part| -> Option<Arc<dyn Source>> {
         let samples = parts.remove(&part)?;
@@ -80,7 +88,10 @@ fn json(file: &Path, text: &str) -> Result<Vec<Row>, DataError> {
         };
         let label = label.as_str().map_or_else(|| label.to_string(), str::to_string);
         let part = part_of(file, line, find(&SPLITS).and_then(Value::as_str))?;
-        rows.push(Row { path: path.to_string(), label, part });
+        let group = find(&GROUPS).filter(|group| !group.is_null());
+        let group =
+            group.map(|group| group.as_str().map_or_else(|| group.to_string(), str::to_string));
+        rows.push(Row { path: path.to_string(), label, part, group: group.map(String::into) });
     }
     Ok(rows)
 }
@@ -102,31 +113,46 @@ fn csv(file: &Path, text: &str) -> Result<Vec<Row>, DataError> {
         let record = record
             .map_err(|error| fail(file, error.position().map_or(0, csv::Position::line), error))?;
         let line = record.position().map_or(0, csv::Position::line);
-        let Some((path, label, split)) = columns else {
+        let Some(Columns { path, label, split, group }) = columns else {
             columns = Some(match header(&record) {
                 Some(columns) => columns,
                 None if record.len() == 2 && is_picture(&record[0]) => {
                     let (path, label) = (record[0].to_string(), record[1].to_string());
-                    rows.push(Row { path, label, part: Part::Train });
-                    (0, 1, None)
+                    rows.push(Row { path, label, part: Part::Train, group: None });
+                    Columns { path: 0, label: 1, split: None, group: None }
                 }
                 // Text of another kind.
                 None => return Ok(Vec::new()),
             });
             continue;
         };
-        let split = split.and_then(|column: usize| record.get(column));
+        let split = split.and_then(|column| record.get(column));
         let part = part_of(file, line, split)?;
         let (path, label) = (record[path].to_string(), record[label].to_string());
-        rows.push(Row { path, label, part });
+        let group = group.and_then(|column| record.get(column)).filter(|group| !group.is_empty());
+        rows.push(Row { path, label, part, group: group.map(Box::from) });
     }
     Ok(rows)
 }
 
-/// The columns of path, class and split, if this is a header.
-fn header(record: &csv::StringRecord) -> Option<(usize, usize, Option<usize>)> {
+/// Which columns have what.
+#[derive(Clone, Copy)]
+struct Columns {
+    path: usize,
+    label: usize,
+    split: Option<usize>,
+    group: Option<usize>,
+}
+
+/// The columns, if this is a header.
+fn header(record: &csv::StringRecord) -> Option<Columns> {
     let find = |names: &[&str]| {
         record.iter().position(|column| names.iter().any(|name| name.eq_ignore_ascii_case(column)))
     };
-    Some((find(&PATHS)?, find(&LABELS)?, find(&SPLITS)))
+    Some(Columns {
+        path: find(&PATHS)?,
+        label: find(&LABELS)?,
+        split: find(&SPLITS),
+        group: find(&GROUPS),
+    })
 }

@@ -11,9 +11,9 @@ use super::cifar::Kind;
 use super::layout::Part;
 use super::place::{self, Entry, GZIP_START, Store};
 use super::{
-    Cifar, Generated, GeneratedSpec, GeneratedSplit, Idx, Relabelled, Source, split_by_fraction,
+    Cifar, Generated, GeneratedSpec, GeneratedSplit, HeldBack, Idx, Relabelled, Source, hold_back,
 };
-use super::{files, idx, keyed, layout, list, shards};
+use super::{files, idx, imagenet, keyed, layout, list, parquet, shards};
 use crate::error::DataError;
 
 /// How to open an address.
@@ -21,8 +21,8 @@ use crate::error::DataError;
 pub struct OpenOptions {
     /// Where the validation pictures are, if not at the same address.
     pub val: Option<String>,
-    /// The share of the training pictures to hold back for validation.
-    pub val_fraction: Option<f64>,
+    /// What to hold back of the training pictures for validation.
+    pub held_back: Option<HeldBack>,
 }
 
 /// The splits found at an address. A single list without a name is `train`.
@@ -80,12 +80,12 @@ pub fn open_any(address: &str, options: &OpenOptions) -> Result<DataSet, DataErr
     for part in [&mut set.val, &mut set.test] {
         align(set.train.as_ref(), part);
     }
-    if let Some(fraction) = options.val_fraction {
+    if let Some(what) = options.held_back {
         if set.val.is_some() {
             return Err(DataError::SplitTwice { place: address.to_string() });
         }
         if let Some(all) = set.train.take() {
-            let (train, val) = split_by_fraction(&all, fraction)?;
+            let (train, val) = hold_back(&all, what)?;
             set.train = Some(Arc::new(train));
             set.val = Some(Arc::new(val));
         }
@@ -115,7 +115,7 @@ fn open_place(address: &str) -> Result<DataSet, DataError> {
         && let Some(paths) = shards::expand(address)
     {
         let paths: Vec<PathBuf> = paths.into_iter().map(PathBuf::from).collect();
-        return open_archives(&paths, address);
+        return open_shards(&paths, address);
     }
     let Ok(metadata) = fs::metadata(path) else {
         let suggestion = nearest(address.split(':').next().unwrap_or(address), &["generated"]);
@@ -141,13 +141,13 @@ fn open_folder(path: &Path) -> Result<DataSet, DataError> {
         if let Some(set) = idx::open_folder(path, &entries)? {
             return Ok(set);
         }
-        if let Some(set) = open_shards(path, &entries)? {
+        if let Some(set) = open_folder_of_shards(path, &entries)? {
             return Ok(set);
         }
     }
     if bins.is_empty() || has_pictures {
-        let store = Store::Folder(path.into());
-        return Ok(layout::by_folder(store, entries, &path.display().to_string()));
+        let store = Arc::new(Store::Folder(path.into()));
+        return by_folder(store, entries, path, &path.display().to_string());
     }
     bins.sort_unstable();
     let (test, train): (Vec<&str>, _) = bins.into_iter().partition(|name| name.starts_with("test"));
@@ -159,8 +159,8 @@ fn open_folder(path: &Path) -> Result<DataSet, DataError> {
 }
 
 /// The shards in a folder, each part by how its files' names begin; or none.
-fn open_shards(folder: &Path, entries: &[Entry]) -> Result<Option<DataSet>, DataError> {
-    let ends = [".tar", ".tar.gz", ".tgz"];
+fn open_folder_of_shards(folder: &Path, entries: &[Entry]) -> Result<Option<DataSet>, DataError> {
+    let ends = [".tar", ".tar.gz", ".tgz", ".parquet"];
     let is_shard = |entry: &&Entry| {
         !entry.path.contains('/') && ends.iter().any(|end| entry.path.ends_with(end))
     };
@@ -179,7 +179,7 @@ fn open_shards(folder: &Path, entries: &[Entry]) -> Result<Option<DataSet>, Data
         if paths.is_empty() {
             return Ok(None);
         }
-        let found = open_archives(&paths, &folder.display().to_string())?;
+        let found = open_shards(&paths, &folder.display().to_string())?;
         set.notices.extend(found.notices);
         Ok(found.train.or(found.val).or(found.test))
     };
@@ -192,20 +192,44 @@ fn open_shards(folder: &Path, entries: &[Entry]) -> Result<Option<DataSet>, Data
     Ok(found.then_some(DataSet { train, val, test, ..set }))
 }
 
-/// Archives as one set: pictures in folders by class, or with their classes beside them.
-fn open_archives(paths: &[PathBuf], place: &str) -> Result<DataSet, DataError> {
+/// Files as one set: Parquet, or archives of pictures in folders by class or with their classes beside them.
+fn open_shards(paths: &[PathBuf], place: &str) -> Result<DataSet, DataError> {
+    if let Some(first) = paths.first()
+        && start(first)?.starts_with(&parquet::START)
+    {
+        return Ok(DataSet { train: Some(parquet::open(paths)?), ..DataSet::default() });
+    }
     let (store, entries) = place::list_archives(paths)?;
     if keyed::is_keyed(&entries) {
         let folder = paths.first().and_then(|path| path.parent()).unwrap_or(Path::new(""));
         let train = keyed::samples(&Arc::new(store), entries, keyed::names_beside(folder))?;
         return Ok(DataSet { train, ..DataSet::default() });
     }
-    Ok(layout::by_folder(store, entries, place))
+    let folder = paths.first().and_then(|path| path.parent()).unwrap_or(Path::new(""));
+    by_folder(Arc::new(store), entries, folder, place)
+}
+
+/// Files in folders by class; ImageNet's validation pictures need none.
+fn by_folder(
+    store: Arc<Store>,
+    entries: Vec<Entry>,
+    folder: &Path,
+    place: &str,
+) -> Result<DataSet, DataError> {
+    let flat = |entry: &Entry| imagenet::number(&entry.path).is_some();
+    let (flat, entries): (Vec<Entry>, Vec<Entry>) = entries.into_iter().partition(flat);
+    let mut set = layout::by_folder(store.clone(), entries, place);
+    if !flat.is_empty() {
+        set.val = Some(imagenet::open(&store, flat, folder)?);
+    }
+    Ok(set)
 }
 
 fn open_file(path: &Path) -> Result<DataSet, DataError> {
-    if is_archive(path)? {
-        return open_archives(&[path.into()], &path.display().to_string());
+    let start = start(path)?;
+    // POSIX and GNU tar both have "ustar" at 257 in each header.
+    if start.starts_with(&parquet::START) || start.get(257..262) == Some(b"ustar") {
+        return open_shards(&[path.into()], &path.display().to_string());
     }
     let content = idx::read(path)?;
     if idx::is_idx(&content) {
@@ -223,25 +247,25 @@ fn open_file(path: &Path) -> Result<DataSet, DataError> {
     }
     Err(DataError::NotASet {
         place: path.display().to_string(),
-        found: "no archive of images, no list of them, no CIFAR or IDX records".to_string(),
+        found: "no archive of images, no list of them, no Parquet, no CIFAR or IDX records"
+            .to_string(),
     })
 }
 
-/// Whether a file, perhaps compressed by gzip, begins as tar does.
-fn is_archive(path: &Path) -> Result<bool, DataError> {
+/// The first bytes of a file, unpacked if it is compressed by gzip.
+fn start(path: &Path) -> Result<Vec<u8>, DataError> {
     let fail = |source| DataError::Io { path: path.into(), source };
     let start = |reader: &mut dyn Read| {
         let mut start = Vec::new();
         reader.take(512).read_to_end(&mut start).map(|_bytes| start)
     };
     let mut file = fs::File::open(path).map_err(fail)?;
-    let mut begin = start(&mut file).map_err(fail)?;
-    if begin.starts_with(&GZIP_START) {
-        file.seek(SeekFrom::Start(0)).map_err(fail)?;
-        begin = start(&mut GzDecoder::new(file)).map_err(fail)?;
+    let begin = start(&mut file).map_err(fail)?;
+    if !begin.starts_with(&GZIP_START) {
+        return Ok(begin);
     }
-    // POSIX and GNU tar both have "ustar" at 257 in each header.
-    Ok(begin.get(257..262) == Some(b"ustar"))
+    file.seek(SeekFrom::Start(0)).map_err(fail)?;
+    start(&mut GzDecoder::new(file)).map_err(fail)
 }
 
 /// The name most like `given`, if one is like it at all.

@@ -41,6 +41,13 @@ pub(super) struct Archive {
     content: Content,
 }
 
+impl Archive {
+    /// What was in the archive at `path`, copied to a file of ours.
+    pub(super) fn copied(path: PathBuf, copy: File) -> Archive {
+        Archive { path, content: Content::File(copy) }
+    }
+}
+
 enum Content {
     File(File),
     Unpacked(Vec<u8>),

@@ -68,6 +68,10 @@ impl Source for Relabelled {
         self.source.id(index)
     }
 
+    fn group(&self, index: usize) -> Option<&str> {
+        self.source.group(index)
+    }
+
     fn read(&self, index: usize) -> Result<Encoded<'_>, DataError> {
         self.source.read(index)
     }

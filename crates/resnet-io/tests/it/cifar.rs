@@ -56,7 +56,7 @@ fn files_that_are_no_records_are_errors_that_name_them() {
         error.to_string().replace(folder.path().to_str().unwrap(), "FOLDER")
     };
     let whole = records(&[&[1], &[2]]);
-    insta::assert_snapshot!(error(&whole[..whole.len() - 1], &path), @"FOLDER/data_batch_1.bin: not an image set: no archive of images, no list of them, no CIFAR or IDX records");
+    insta::assert_snapshot!(error(&whole[..whole.len() - 1], &path), @"FOLDER/data_batch_1.bin: not an image set: no archive of images, no list of them, no Parquet, no CIFAR or IDX records");
     insta::assert_snapshot!(error(&whole[..whole.len() - 1], folder.path()), @"FOLDER/data_batch_1.bin: not an image set: 6145 bytes that are not whole CIFAR-10 or CIFAR-100 records");
     insta::assert_snapshot!(error(b"", folder.path()), @"FOLDER/data_batch_1.bin: not an image set: 0 bytes that are not whole CIFAR-10 or CIFAR-100 records");
     // Beyond the records that tell the kind.

@@ -4,11 +4,14 @@
 mod augment;
 mod cifar;
 mod decode;
+mod download;
 mod generated;
+mod imagenet;
 mod lists;
 mod loader;
 mod mix;
 mod operations;
+mod parquet;
 mod real_data;
 mod resize;
 mod shards;

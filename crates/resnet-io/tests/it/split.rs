@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use resnet_io::DataError;
-use resnet_io::source::{DataSet, OpenOptions, Source, open};
+use resnet_io::source::{DataSet, Fold, HeldBack, OpenOptions, Source, open};
 
 /// Files that are pictures by name; nothing here reads them.
 fn add(folder: &Path, class: &str, names: std::ops::Range<u32>) {
@@ -16,8 +16,24 @@ fn add(folder: &Path, class: &str, names: std::ops::Range<u32>) {
 }
 
 fn split(folder: &Path, fraction: f64) -> Result<DataSet, DataError> {
-    let options = OpenOptions { val_fraction: Some(fraction), ..OpenOptions::default() };
-    open(folder.to_str().unwrap(), &options)
+    opened(folder, HeldBack::Share(fraction))
+}
+
+fn opened(place: &Path, held_back: HeldBack) -> Result<DataSet, DataError> {
+    let options = OpenOptions { held_back: Some(held_back), ..OpenOptions::default() };
+    open(place.to_str().unwrap(), &options)
+}
+
+/// What each of `of` folds holds back.
+fn folds(place: &Path, of: usize) -> Vec<BTreeSet<String>> {
+    let fold = |number| {
+        let fold: Fold = format!("{number}/{of}").parse().unwrap();
+        let set = opened(place, HeldBack::Fold(fold)).unwrap();
+        let (train, val) = (names(set.train.unwrap().as_ref()), names(set.val.unwrap().as_ref()));
+        assert!(train.is_disjoint(&val));
+        val
+    };
+    (1..=of).map(fold).collect()
 }
 
 fn names(source: &dyn Source) -> BTreeSet<String> {
@@ -93,4 +109,55 @@ fn a_fraction_that_leaves_a_side_empty_is_an_error() {
     add(&folder.path().join("two"), "val/a", 0..2);
     let found = split(&folder.path().join("two"), 0.5);
     assert!(matches!(found, Err(DataError::SplitTwice { .. })));
+}
+
+#[test]
+fn folds_hold_each_picture_back_once_and_are_stratified() {
+    let folder = tempfile::tempdir().unwrap();
+    add(folder.path(), "a", 0..23);
+    add(folder.path(), "b", 0..10);
+    let folds = folds(folder.path(), 5);
+    let all: BTreeSet<String> = folds.iter().flatten().cloned().collect();
+    assert_eq!((all.len(), folds.iter().map(BTreeSet::len).sum::<usize>()), (33, 33));
+    for fold in &folds {
+        let of = |class: &str| fold.iter().filter(|name| name.contains(class)).count();
+        assert_eq!(of("/b/"), 2);
+        assert!((4..=5).contains(&of("/a/")), "{}", of("/a/"));
+    }
+}
+
+#[test]
+fn a_group_is_never_torn_apart() {
+    let folder = tempfile::tempdir().unwrap();
+    let list = folder.path().join("list.csv");
+    // Groups of one to thirteen pictures, of both classes.
+    let mut text = String::from("path,label,patient\n");
+    let group = |group: usize| std::iter::repeat_n(group, 1 + group % 7 * 2);
+    for (picture, group) in (0..20).flat_map(group).enumerate() {
+        text += &format!("{picture}.png,{},p{group}\n", picture % 2);
+    }
+    let pictures = text.lines().count() - 1;
+    fs::write(&list, text).unwrap();
+    let group_of = |side: &dyn Source| -> BTreeSet<String> {
+        (0..side.len()).map(|index| side.group(index).unwrap().to_string()).collect()
+    };
+    for share in [0.1, 0.25, 0.5] {
+        let set = opened(&list, HeldBack::Share(share)).unwrap();
+        let (train, val) = (set.train.unwrap(), set.val.unwrap());
+        assert!(group_of(train.as_ref()).is_disjoint(&group_of(val.as_ref())));
+        let off = (val.len() as f64 - share * pictures as f64).abs();
+        assert!(off <= 7.0, "{} held back for {share}", val.len());
+    }
+    let folds = folds(&list, 4);
+    assert_eq!(folds.iter().flatten().collect::<BTreeSet<_>>().len(), pictures);
+    let equal = pictures / 4;
+    assert!(folds.iter().all(|fold| fold.len().abs_diff(equal) <= 13), "{folds:?}");
+}
+
+#[test]
+fn what_is_no_fold_is_refused() {
+    for text in ["", "2", "0/5", "6/5", "1/1", "a/b", "1/2/3", "1/1001", "-1/5"] {
+        assert!(text.parse::<Fold>().is_err(), "{text}");
+    }
+    assert_eq!("2/5".parse::<Fold>().unwrap().to_string(), "2/5");
 }

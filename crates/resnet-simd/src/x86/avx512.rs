@@ -134,8 +134,7 @@ impl Simd for Avx512 {
             let of_p = _mm512_castps256_ps512(_mm256_loadu_ps(p));
             let of_q = _mm512_castps256_ps512(_mm256_loadu_ps(q));
             // Lane 16 + i is lane i of the second operand.
-            let in_turn =
-                _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+            let in_turn = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
             _mm512_permutex2var_ps(of_p, in_turn, of_q)
         }
     }

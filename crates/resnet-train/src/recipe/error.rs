@@ -81,6 +81,9 @@ pub enum RecipeError {
     /// Both a name and a specification.
     #[error("model.name and model.spec: only one of them can say what the network is")]
     NameAndSpec,
+    /// Two ways to hold pictures back.
+    #[error("data.val_fraction and data.fold: only one of them can say what is held back")]
+    FractionAndFold,
     /// A file of a later format.
     #[error("recipe version {found}, expected at most {newest}")]
     Version {
@@ -113,7 +116,7 @@ impl RecipeError {
             RecipeError::OutOfRange { .. } => {
                 "docs/recipes.md lists every key with its type and meaning".into()
             }
-            RecipeError::NameAndSpec => "remove one of them".into(),
+            RecipeError::NameAndSpec | RecipeError::FractionAndFold => "remove one of them".into(),
         })
     }
 }

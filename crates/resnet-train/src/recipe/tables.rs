@@ -7,6 +7,7 @@ use resnet_core::spec::{NetworkSpec, ShortcutKind, StemKind};
 use resnet_io::augment::Step;
 use resnet_io::loader::{LastBatch, Sampling};
 use resnet_io::resize::Filter;
+use resnet_io::source::{Fold, HeldBack};
 use serde::{Deserialize, Serialize};
 
 /// A documented table of a recipe.
@@ -107,6 +108,9 @@ table! {
         val: Option<String> = None;
         /// The share of the training pictures held back for validation, between 0 and 1.
         val_fraction: Option<f64> = None;
+        /// The part of the training pictures held back for validation, as `"2/5"`: the second of five.
+        /// A training with each of the five is a cross-validation.
+        fold: Option<Fold> = None;
         /// Mean of each channel, of values in 0..1. A network of one channel takes one number, or weighs
         /// three as luma does (0.299, 0.587, 0.114).
         mean: Vec<f64> = resnet_core::build::IMAGENET_MEAN.to_vec();
@@ -131,6 +135,13 @@ table! {
         /// A file with the names of the classes in their order, one a line, or columns `index`,
         /// `wnid`, `label` between tabs. Without it: the bytes of their names.
         classes_file: Option<String> = None;
+    }
+}
+
+impl Data {
+    /// What is held back for validation.
+    pub fn held_back(&self) -> Option<HeldBack> {
+        self.val_fraction.map(HeldBack::Share).or(self.fold.map(HeldBack::Fold))
     }
 }
 

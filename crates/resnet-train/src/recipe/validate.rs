@@ -32,6 +32,9 @@ impl Recipe {
         }
         let fraction = data.val_fraction.unwrap_or(0.5);
         check("data.val_fraction", fraction, 0.0 < fraction && fraction < 1.0, "inside 0 and 1")?;
+        if data.val_fraction.is_some() && data.fold.is_some() {
+            return Err(RecipeError::FractionAndFold);
+        }
         let channels = model.in_channels.unwrap_or(3);
         let expected = "3 (red, green, blue) or 1 (greyscale)";
         check("model.in_channels", channels as f64, [1, 3].contains(&channels), expected)?;

@@ -1,0 +1,82 @@
+//! Parquet files that Hugging Face's datasets wrote (`xtask/oracle/parquet.py`).
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use resnet_io::decode::decode;
+use resnet_io::source::{DataSet, Encoded, OpenOptions, Source, open};
+
+fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/parquet")
+}
+
+fn opened(address: &Path) -> DataSet {
+    open(address.to_str().unwrap(), &OpenOptions::default()).unwrap()
+}
+
+/// (key, class, red value) of each sample.
+fn samples(source: &dyn Source) -> Vec<(String, String, u8)> {
+    let sample = |index| {
+        let Encoded::File(bytes) = source.read(index).unwrap() else { panic!("files") };
+        let picture = decode(&source.name(index), &bytes).unwrap();
+        assert_eq!((picture.width, picture.height), (4, 3));
+        let class = source.classes()[source.label(index) as usize].clone();
+        (source.key(index), class, picture.pixels[0])
+    };
+    (0..source.len()).map(sample).collect()
+}
+
+fn expected(rows: &[(&str, &str, u8)]) -> Vec<(String, String, u8)> {
+    rows.iter().map(|&(key, class, red)| (key.into(), class.into(), red)).collect()
+}
+
+#[test]
+fn a_folder_of_parquet_has_its_parts_and_the_classes_names() {
+    let set = opened(&fixtures());
+    let train = set.train.unwrap();
+    let rows = [
+        ("train-00000-of-00002/0", "newt", 0),
+        ("train-00000-of-00002/1", "cat", 1),
+        ("train-00000-of-00002/2", "dog", 2),
+        ("train-00001-of-00002/0", "dog", 3),
+        ("train-00001-of-00002/1", "newt", 4),
+    ];
+    assert_eq!(samples(train.as_ref()), expected(&rows));
+    let val = set.val.unwrap();
+    assert_eq!(samples(val.as_ref()), expected(&[("validation-00000-of-00001/0", "cat", 5)]));
+    assert_eq!(val.classes(), train.classes());
+    assert!(set.test.is_none());
+}
+
+#[test]
+fn one_file_and_a_pattern_of_files_are_sets_too() {
+    let file = fixtures().join("train-00001-of-00002.parquet");
+    let train = opened(&file).train.unwrap();
+    assert_eq!(train.len(), 2);
+    assert_eq!(train.name(1), format!("{}:train-00001-of-00002/1", file.display()));
+    let pattern = fixtures().join("train-{00000..00001}-of-00002.parquet");
+    assert_eq!(opened(&pattern).train.unwrap().len(), 5);
+}
+
+#[test]
+fn files_cut_short_or_altered_are_errors_that_name_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let whole = fs::read(fixtures().join("train-00001-of-00002.parquet")).unwrap();
+    let path = folder.path().join("a.parquet");
+    let try_with = |bytes: &[u8]| {
+        fs::write(&path, bytes).unwrap();
+        open(path.to_str().unwrap(), &OpenOptions::default()).err().map(|error| error.to_string())
+    };
+    for len in [4, 5, 100, whole.len() / 2, whole.len() - 1] {
+        let error = try_with(&whole[..len]).expect("a part of a file is none");
+        assert!(error.contains("a.parquet: not an image set: not readable as Parquet"), "{error}");
+    }
+    // Any byte may be wrong: an error or other pictures, but no panic.
+    for at in 0..whole.len() {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 0x55;
+        if let Some(error) = try_with(&bytes) {
+            assert!(error.contains("a.parquet"), "{error}");
+        }
+    }
+}

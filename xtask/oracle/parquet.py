@@ -1,0 +1,38 @@
+#!/usr/bin/env python3
+"""A tiny set as Hugging Face's datasets writes it, for crates/resnet-io/tests/it/parquet.rs.
+
+    python3 parquet.py crates/resnet-io/tests/fixtures/parquet      (datasets 5)
+
+Two parts of one set, of pictures whose red value is their number, in row groups of two.
+"""
+import io
+import pathlib
+import sys
+
+from datasets import ClassLabel, Dataset, Features, Image, Value
+from PIL import Image as Pillow
+
+NAMES = ["cat", "dog", "newt"]
+PARTS = {"train-00000-of-00002": [2, 0, 1], "train-00001-of-00002": [1, 2], "validation-00000-of-00001": [0]}
+
+
+def png(number):
+    data = io.BytesIO()
+    Pillow.new("RGB", (4, 3), (number, 20, 30)).save(data, "PNG")
+    return data.getvalue()
+
+
+def main(folder):
+    folder.mkdir(parents=True, exist_ok=True)
+    features = Features({"image": Image(), "note": Value("string"), "label": ClassLabel(names=NAMES)})
+    number = 0
+    for name, labels in PARTS.items():
+        rows = {"image": [], "note": [], "label": labels}
+        for _ in labels:
+            rows["image"].append({"bytes": png(number), "path": f"{number}.png"})
+            rows["note"].append("seen" if number % 2 else None)
+            number += 1
+        Dataset.from_dict(rows, features=features).to_parquet(folder / f"{name}.parquet", batch_size=2)
+
+
+main(pathlib.Path(sys.argv[1]))
