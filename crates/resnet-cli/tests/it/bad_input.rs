@@ -81,6 +81,10 @@ fn pictures_that_make_no_set() {
     session.write("small/cat/1.bmp", bmp());
     session.write("small/dog/1.bmp", bmp());
     check("fraction_too_small", &session, "train --data small --val-fraction 0.1 --run r");
+    check("no_fold", &session, "train --data small --fold 6/5 --run r");
+    check("no_known_set", &session, "data download cifar11");
+    // Port 9 discards, where anything listens at all.
+    check("no_server", &session, "data download mnist --mirror http://127.0.0.1:9");
     assert!(!session.folder().join("r").exists(), "a run that cannot begin leaves nothing");
 }
 

@@ -67,6 +67,8 @@ fn every_json_key_is_in_the_reference() {
     let page = document("docs/reference.md");
     let session = Session::new();
     crate::data::set(&session);
+    // A set that is there is not downloaded.
+    std::fs::create_dir_all(session.folder().join("data/cifar-10-batches-bin")).unwrap();
     let train = "train --json --data generated:images=40,size=16 --model cifar-resnet8 --epochs 1 \
                  --batch-size 20 --run r --set optimizer.clip_norm=1";
     for (command, line) in [
@@ -80,6 +82,7 @@ fn every_json_key_is_in_the_reference() {
         ("data stats", "data stats --json --data set"),
         ("data preview", "data preview --json --data set --images 4"),
         ("data pack", "data pack --json --data set --out packed"),
+        ("data download", "data download --json cifar10"),
         ("bench", "bench --json --mode data --data set --batch-size 4 --size 32 --seconds 0.01"),
         ("bench", "bench --json --model resnet20 --batch-size 1 --seconds 0.01 --threads 1"),
     ] {

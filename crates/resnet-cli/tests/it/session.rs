@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 /// Every command: each has help with examples and a chapter of the reference.
-pub(crate) const COMMANDS: [&str; 11] = [
+pub(crate) const COMMANDS: [&str; 12] = [
     "train",
     "eval",
     "classify",
@@ -17,6 +17,7 @@ pub(crate) const COMMANDS: [&str; 11] = [
     "data stats",
     "data preview",
     "data pack",
+    "data download",
 ];
 
 /// A folder of its own for one test.

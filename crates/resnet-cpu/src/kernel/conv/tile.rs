@@ -1,7 +1,8 @@
 //! The inner product: a tile of pixels times a panel of channels, whole reduction in registers.
 //!
 //! Heights follow from the registers. AVX-512 has 32: 14 pixels x 2 vectors = 28 sums, 2 weights, 1
-//! broadcast. AVX2 has 16: 6 x 2 = 12 sums, 2 weights, 1 broadcast, or 12 x 1. Rests take lower tiles;
+//! broadcast; 9 pixels x (1 vector and 1 in pairs), as the compiler keeps the broadcasts of pairs in
+//! registers of their own. AVX2 has 16: 6 x 2 = 12 sums, 2 weights, 1 broadcast, or 12 x 1. Rests take lower tiles;
 //! a tile that is higher than the rest computes its last pixel again and writes it once.
 //!
 //! With 16 lanes, eight channels would fill half a vector. They share one with themselves: even lanes
@@ -76,7 +77,7 @@ pub(super) unsafe fn run_tiles<S: Simd, const RAW: bool>(
     unsafe {
         match (S::LANES, work.width) {
             (16, 32) => tiles_14::<S, 2, 0, RAW>(s, work, sums),
-            (16, 24) => tiles_14::<S, 1, 1, RAW>(s, work, sums),
+            (16, 24) => tiles_9::<S, RAW>(s, work, sums),
             (16, 16) => tiles_14::<S, 1, 0, RAW>(s, work, sums),
             (16, 8) => tiles_14::<S, 0, 1, RAW>(s, work, sums),
             (8, 16) => tiles_6::<S, RAW>(s, work, sums),
@@ -104,6 +105,23 @@ unsafe fn tiles_14<S: Simd, const NV: usize, const NP: usize, const RAW: bool>(
                 3..=4 => tile::<S, 4, NV, NP, RAW>(s, work, row, sums),
                 2 => tile::<S, 2, NV, NP, RAW>(s, work, row, sums),
                 _ => tile::<S, 1, NV, NP, RAW>(s, work, row, sums),
+            }
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn tiles_9<S: Simd, const RAW: bool>(s: S, work: &Work<'_>, sums: &mut PanelSums) {
+    let Range { start: mut row, end: rows } = work.rows;
+    while row < rows {
+        // SAFETY: passed on; a tile overhangs the rows by 13 at most.
+        unsafe {
+            row += match rows - row {
+                7 | 14 => tile::<S, 7, 1, 1, RAW>(s, work, row, sums),
+                8.. => tile::<S, 9, 1, 1, RAW>(s, work, row, sums),
+                4..=6 => tile::<S, 6, 1, 1, RAW>(s, work, row, sums),
+                2..=3 => tile::<S, 3, 1, 1, RAW>(s, work, row, sums),
+                _ => tile::<S, 1, 1, 1, RAW>(s, work, row, sums),
             }
         }
     }
