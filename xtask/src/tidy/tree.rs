@@ -27,7 +27,7 @@ const MAX_BYTES: u64 = 1 << 20;
 const NOT_OURS: [&str; 3] = [".git", "target", "runs"];
 
 /// Workspaces of their own beside ours, with rules of their own: what others' engines are run with.
-const OTHER_WORKSPACES: [&str; 1] = ["bench/rten/"];
+const OTHER_WORKSPACES: [&str; 2] = ["bench/rten/", "fuzz/"];
 
 impl Tree {
     /// Reads what git tracks, and what it would track, below `root`; without git, all files below it.
