@@ -34,6 +34,13 @@ pub fn decode(name: &str, bytes: &[u8]) -> Result<Image, DataError> {
     decode_by(name, bytes, Exif::Ignore)
 }
 
+/// What decodes JPEG in this build, in words.
+pub const JPEG_DECODER: &str = if cfg!(feature = "nasm") {
+    "libjpeg's (mozjpeg), in assembly"
+} else {
+    "libjpeg's (mozjpeg), in C; --features nasm would decode faster"
+};
+
 /// Whether a picture is turned as its EXIF data say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exif {

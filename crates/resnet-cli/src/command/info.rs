@@ -8,6 +8,8 @@ use resnet::core::build::{BuildOptions, Mode, forward};
 use resnet::core::cost::{self, LayerCost};
 use resnet::core::spec::NetworkSpec;
 use resnet::core::zoo;
+use resnet::cpu::Isa;
+use resnet::io::decode::JPEG_DECODER;
 use resnet::io::weights::ModelFile;
 use resnet::train::TrainError;
 use resnet::train::model::network;
@@ -26,7 +28,8 @@ Examples:
   resnet info resnet18 --stem small --size 64 --classes 200
   resnet info resnet18 --toml > mine.toml         a network to change
   resnet info mine.toml --json                    for programs
-  resnet info --verify runs/first/checkpoints/best.safetensors";
+  resnet info --verify runs/first/checkpoints/best.safetensors
+  resnet info --build                             decoder and instructions in use";
 
 /// Show a network: layers, shapes, parameters, multiply-adds, memory
 ///
@@ -44,6 +47,9 @@ pub(crate) struct Options {
     /// Read a model file whole, and compare its tensors with the checksum that it carries
     #[arg(long, value_name = "FILE", conflicts_with = "model")]
     verify: Option<PathBuf>,
+    /// Say how this program was built, and what it uses of this machine
+    #[arg(long, conflicts_with_all = ["model", "verify"])]
+    build: bool,
     #[command(flatten)]
     changes: NetworkChanges,
 }
@@ -51,6 +57,9 @@ pub(crate) struct Options {
 pub(crate) fn run(options: &Options, view: &View) -> Outcome {
     if let Some(path) = &options.verify {
         return verify(path, view);
+    }
+    if options.build {
+        return build(view);
     }
     let Some(model) = &options.model else {
         return list(view);
@@ -91,6 +100,28 @@ fn verify(path: &Path, view: &View) -> Outcome {
     } else {
         writeln!(out, "{name}: {tensors} tensors, as they were written")?;
     }
+    Ok(Status::Done)
+}
+
+fn build(view: &View) -> Outcome {
+    let (version, isa) = (env!("CARGO_PKG_VERSION"), Isa::detect().name());
+    let target = format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS);
+    let profile = if cfg!(debug_assertions) { "debug" } else { "release" };
+    let mut out = view.stdout();
+    if view.json() {
+        let object = json!({
+            "version": version,
+            "target": target,
+            "profile": profile,
+            "isa": isa,
+            "jpeg": JPEG_DECODER,
+        });
+        writeln!(out, "{object}")?;
+        return Ok(Status::Done);
+    }
+    writeln!(out, "resnet {version}, {profile} build for {target}")?;
+    writeln!(out, "instructions: {isa}")?;
+    writeln!(out, "JPEG decoder: {JPEG_DECODER}")?;
     Ok(Status::Done)
 }
 

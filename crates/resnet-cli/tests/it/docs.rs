@@ -78,6 +78,7 @@ fn every_json_key_is_in_the_reference() {
             "eval --json --weights r/checkpoints/last.safetensors --data generated:images=40,size=16",
         ),
         ("info", "info --json resnet20"),
+        ("info", "info --json --build"),
         ("data check", "data check --json --hashes --data set"),
         ("data stats", "data stats --json --data set"),
         ("data preview", "data preview --json --data set --images 4"),

@@ -28,3 +28,10 @@ fn a_small_stem_keeps_small_pictures_large() {
     assert!(answer.stdout.contains("input 32×32×3, 100 classes"), "{}", answer.stdout);
     assert!(answer.stdout.contains("11,220,132"), "{}", answer.stdout);
 }
+
+#[test]
+fn a_build_says_what_it_uses() {
+    let answer = Session::new().run("info --build");
+    assert_eq!((answer.status, answer.stdout.lines().count()), (Some(0), 3), "{}", answer.stderr);
+    assert!(answer.stdout.contains("JPEG decoder: libjpeg's"), "{}", answer.stdout);
+}
