@@ -20,7 +20,7 @@ const NEIGHBOURS: [[i64; 3]; 2] = [[16, 32, 96], [32, 48, 112]];
 /// Share of the neighbours' share of peak that the odd network reaches, at least.
 const ODD_SHARE: f64 = 0.85;
 /// Rounds of alternating measurements.
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 9;
 
 /// Parameters after some steps are the same bits on any number of threads; prints the times too.
 ///
