@@ -19,7 +19,7 @@ use ureq::Agent;
 use ureq::http::{Response, StatusCode, header};
 
 pub use self::known::{KNOWN, known};
-use crate::error::DataError;
+use crate::error::{DataError, io_at};
 
 /// Connections that may break without bringing a single byte before we give up.
 const ATTEMPTS: u32 = 4;
@@ -106,19 +106,14 @@ pub fn download(
             bytes += fetch(file, mirror, &archive, on_progress)?;
             on_progress(Progress::Unpack(file.name));
             unpack(&archive, set.folder, &folder)?;
-            fs::remove_file(&archive).map_err(at(&archive))?;
+            fs::remove_file(&archive).map_err(io_at(&archive))?;
         }
     }
     Ok(Downloaded { folder, bytes })
 }
 
-fn at(path: &Path) -> impl Fn(io::Error) -> DataError {
-    let path = path.to_path_buf();
-    move |source| DataError::Io { path: path.clone(), source }
-}
-
 fn make_folder(folder: &Path) -> Result<(), DataError> {
-    fs::create_dir_all(folder).map_err(at(folder))
+    fs::create_dir_all(folder).map_err(io_at(folder))
 }
 
 /// Brings one file, unless it is there. Returns the bytes that came now.
@@ -158,11 +153,11 @@ fn fetch(
     }
     let found = sum(&part)?;
     if found != file.md5 {
-        fs::remove_file(&part).map_err(at(&part))?;
+        fs::remove_file(&part).map_err(io_at(&part))?;
         let expected = file.md5.to_string();
         return Err(DataError::WrongSum { url, found, expected });
     }
-    fs::rename(&part, path).map_err(at(path))?;
+    fs::rename(&part, path).map_err(io_at(path))?;
     Ok(bytes)
 }
 
@@ -204,7 +199,7 @@ fn fetch_once(
         .write(true)
         .truncate(have == 0)
         .open(part)
-        .map_err(at(part))?;
+        .map_err(io_at(part))?;
     let chunks = receive(response.into_body().into_reader());
     let mut came = 0;
     let end = loop {
@@ -215,7 +210,7 @@ fn fetch_once(
                 break if is_whole { Ok(()) } else { Err(reason.to_string()) };
             }
             Ok(Ok(chunk)) => {
-                file.write_all(&chunk).map_err(at(part))?;
+                file.write_all(&chunk).map_err(io_at(part))?;
                 came += chunk.len() as u64;
                 on_progress(Progress::Bytes(chunk.len() as u64));
             }
@@ -223,7 +218,7 @@ fn fetch_once(
             Err(_) => break Err(format!("nothing came for {} seconds", PATIENCE.as_secs())),
         }
     };
-    file.sync_all().map_err(at(part))?;
+    file.sync_all().map_err(io_at(part))?;
     Ok((came, end))
 }
 
@@ -255,10 +250,10 @@ fn length<B>(response: &Response<B>) -> Option<u64> {
 
 /// The MD5 sum of a file, in hexadecimal digits.
 fn sum(path: &Path) -> Result<String, DataError> {
-    let mut file = File::open(path).map_err(at(path))?;
+    let mut file = File::open(path).map_err(io_at(path))?;
     let (mut hash, mut chunk) = (Md5::new(), vec![0; CHUNK]);
     loop {
-        match file.read(&mut chunk).map_err(at(path))? {
+        match file.read(&mut chunk).map_err(io_at(path))? {
             0 => break,
             read => hash.update(&chunk[..read]),
         }
@@ -270,10 +265,10 @@ fn sum(path: &Path) -> Result<String, DataError> {
 fn unpack(archive: &Path, inside: &str, folder: &Path) -> Result<(), DataError> {
     let beside = folder.with_file_name(format!(".{inside}.unpacking"));
     if beside.exists() {
-        fs::remove_dir_all(&beside).map_err(at(&beside))?;
+        fs::remove_dir_all(&beside).map_err(io_at(&beside))?;
     }
-    let file = File::open(archive).map_err(at(archive))?;
-    tar::Archive::new(GzDecoder::new(file)).unpack(&beside).map_err(at(archive))?;
-    fs::rename(beside.join(inside), folder).map_err(at(folder))?;
-    fs::remove_dir_all(&beside).map_err(at(&beside))
+    let file = File::open(archive).map_err(io_at(archive))?;
+    tar::Archive::new(GzDecoder::new(file)).unpack(&beside).map_err(io_at(archive))?;
+    fs::rename(beside.join(inside), folder).map_err(io_at(folder))?;
+    fs::remove_dir_all(&beside).map_err(io_at(&beside))
 }

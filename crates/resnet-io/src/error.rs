@@ -1,7 +1,7 @@
 //! What can be wrong with data: one enum for the crate, each variant naming the file or address.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::source::HeldBack;
 
@@ -277,6 +277,12 @@ impl DataError {
             DataError::Io { source, .. } => system_hint(source),
         })
     }
+}
+
+/// Names the file of a system's error.
+pub(crate) fn io_at(path: &Path) -> impl FnOnce(io::Error) -> DataError {
+    let path = path.to_path_buf();
+    move |source| DataError::Io { path, source }
 }
 
 /// What the user can do about an error of the system that has named its file already.

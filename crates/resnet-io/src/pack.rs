@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 
 use crate::decode::{Exif, decode_by};
 use crate::encode;
-use crate::error::DataError;
+use crate::error::{DataError, io_at};
 use crate::readable::pool;
 use crate::resize::{Filter, resize, shorter_side};
 use crate::source::{DataSet, Encoded, Source};
@@ -226,9 +226,4 @@ fn append(builder: &mut tar::Builder<Vec<u8>>, name: &str, bytes: &[u8]) -> io::
     header.set_mode(0o644);
     header.set_mtime(0);
     builder.append_data(&mut header, name, bytes)
-}
-
-fn io_at(path: &Path) -> impl FnOnce(io::Error) -> DataError {
-    let path = path.to_path_buf();
-    move |source| DataError::Io { path, source }
 }

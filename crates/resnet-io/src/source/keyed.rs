@@ -82,7 +82,12 @@ fn label(path: &str, bytes: &[u8]) -> Option<String> {
     }
     let value: serde_json::Value = serde_json::from_str(text).ok()?;
     let label = ["label", "cls", "class"].iter().find_map(|key| value.get(key))?;
-    Some(label.as_str().map_or_else(|| label.to_string(), str::to_string))
+    Some(text_of(label))
+}
+
+/// A JSON value as text: a text without its quotes.
+pub(super) fn text_of(value: &serde_json::Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_string)
 }
 
 /// Classes and labels from their texts: numbers are positions in `names`, or are called by themselves;

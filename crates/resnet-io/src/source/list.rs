@@ -13,7 +13,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::files::{PictureFiles, Sample, is_picture};
-use super::keyed::{classes, names_beside};
+use super::keyed::{classes, names_beside, text_of};
 use super::layout::Part;
 use super::place::{Entry, Store};
 use super::{DataSet, Source};
@@ -86,11 +86,10 @@ fn json(file: &Path, text: &str) -> Result<Vec<Row>, DataError> {
             let expected = "an object without a path and a label";
             return Err(fail(file, line, expected));
         };
-        let label = label.as_str().map_or_else(|| label.to_string(), str::to_string);
+        let label = text_of(label);
         let part = part_of(file, line, find(&SPLITS).and_then(Value::as_str))?;
         let group = find(&GROUPS).filter(|group| !group.is_null());
-        let group =
-            group.map(|group| group.as_str().map_or_else(|| group.to_string(), str::to_string));
+        let group = group.map(text_of);
         rows.push(Row { path: path.to_string(), label, part, group: group.map(String::into) });
     }
     Ok(rows)

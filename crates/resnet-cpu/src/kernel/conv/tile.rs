@@ -2,8 +2,8 @@
 //!
 //! Heights follow from the registers. AVX-512 has 32: 14 pixels x 2 vectors = 28 sums, 2 weights, 1
 //! broadcast; 9 pixels x (1 vector and 1 in pairs), as the compiler keeps the broadcasts of pairs in
-//! registers of their own. AVX2 has 16: 6 x 2 = 12 sums, 2 weights, 1 broadcast, or 12 x 1. Rests take lower tiles;
-//! a tile that is higher than the rest computes its last pixel again and writes it once.
+//! registers of their own. AVX2 has 16: 6 x 2 = 12 sums, 2 weights, 1 broadcast, or 12 x 1. Rests take
+//! lower tiles; a tile that is higher than the rest computes its last pixel again and writes it once.
 //!
 //! With 16 lanes, eight channels would fill half a vector. They share one with themselves: even lanes
 //! sum up even inputs, odd lanes odd ones (two neighbours of a row are one broadcast of 64 bits), and
@@ -14,7 +14,7 @@ use std::ops::Range;
 use resnet_simd::Simd;
 
 use super::epilogue::{Column, Finish, finish};
-use super::gather::{Table, Tap};
+use super::gather::{Table, Tap, zeros};
 
 /// The widest tile in floats: 14 pixels of 32 channels.
 const MAX_TILE: usize = 14 * 32;
@@ -247,10 +247,11 @@ unsafe fn multiply<S: Simd, const M: usize, const NV: usize, const NP: usize, co
             }
             while k < work.depth {
                 sums.step(s, &rows, k, w);
-                if k + 1 < work.depth && k % 2 == 0 {
-                    sums.step_pairs(s, &rows, k, w);
-                } else if k % 2 == 0 {
-                    sums.step_last(s, &rows, k, w);
+                match (k % 2 == 0, k + 1 < work.depth) {
+                    (true, true) => sums.step_pairs(s, &rows, k, w),
+                    (true, false) => sums.step_last(s, &rows, k, w),
+                    // The other of a pair that is done.
+                    (false, _) => {}
                 }
                 w = w.add(width);
                 k += 1;
@@ -265,9 +266,6 @@ unsafe fn multiply<S: Simd, const M: usize, const NV: usize, const NP: usize, co
 const fn width<S: Simd, const NV: usize, const NP: usize>() -> usize {
     NV * S::LANES + NP * S::LANES / 2
 }
-
-/// The other half of a pair that has only one.
-const ZEROS: [f32; 16] = [0.0; 16];
 
 /// The sums of a tile, in registers.
 struct Sums<S: Simd, const M: usize, const NV: usize, const NP: usize> {
@@ -322,7 +320,7 @@ impl<S: Simd, const M: usize, const NV: usize, const NP: usize> Sums<S, M, NV, N
         // zeros are as many as half a vector has lanes.
         unsafe {
             let w: [S::F32; NP] = std::array::from_fn(|j| {
-                s.load_pairs(w.add(NV * S::LANES + j * S::LANES / 2), ZEROS.as_ptr())
+                s.load_pairs(w.add(NV * S::LANES + j * S::LANES / 2), zeros())
             });
             for (row, sums) in rows.iter().zip(&mut self.pairs) {
                 for (sum, &w) in sums.iter_mut().zip(&w) {
@@ -344,7 +342,7 @@ impl<S: Simd, const M: usize, const NV: usize, const NP: usize> Sums<S, M, NV, N
                 }
                 for j in 0..NP {
                     let row = row.add(NV * S::LANES + j * S::LANES / 2);
-                    self.pairs[m][j] = s.load_pairs(row, ZEROS.as_ptr());
+                    self.pairs[m][j] = s.load_pairs(row, zeros());
                 }
             }
         }
