@@ -1,7 +1,9 @@
 //! The thread pool of the kernels: fork-join over a range of tasks, microseconds a join.
 //!
-//! Work is cut into tasks by the problem alone; which thread runs a task is left to chance, so that a
-//! thread which lost its core delays one task and not the join. A worker takes part in a job only by
+//! Work is cut into tasks by the problem alone. Each thread has a range of them to itself, which it
+//! takes from the front: tasks that lie together, and those at the same place of the next job, then
+//! find their data in the thread's own cache. Who has none left takes one from the end of another's
+//! range, so that a thread which lost its core delays one task and not the join. A worker takes part in a job only by
 //! passing the *gate* while it is open; the caller closes the gate when no task is left to claim, and
 //! waits for those that passed. A worker that the system never woke is not waited for.
 //!
@@ -15,10 +17,13 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 pub use disjoint::DisjointMut;
+use range::AtomicRange;
+pub(crate) use range::part;
 
 mod disjoint;
 mod parts;
 mod pin;
+mod range;
 
 /// How long a wait spins before it starts to yield: a little more than the gap between two kernels.
 const SPIN: Duration = Duration::from_micros(10);
@@ -58,7 +63,8 @@ struct Job {
 /// What caller and workers share. Each word that threads fight for has a cache line of its own.
 struct Shared {
     gate: Line<AtomicU64>,
-    next: Line<AtomicUsize>,
+    /// The tasks that nobody has claimed, a range for each thread.
+    unclaimed: Box<[Line<AtomicRange>]>,
     /// Written only while the gate is closed and nobody is inside.
     job: UnsafeCell<Job>,
     stop: AtomicBool,
@@ -96,7 +102,7 @@ impl ThreadPool {
     /// that takes a part leaves the choice to the system, as another process may have made the same
     /// one. Where pinning is forbidden, or a thread cannot be started, the pool does without.
     pub fn new(threads: usize) -> ThreadPool {
-        let shared = Arc::new(Shared::new());
+        let shared = Arc::new(Shared::new(threads.max(1)));
         let cores = pin::cores_to_pin(threads);
         let start = |index: usize| {
             let shared = Arc::clone(&shared);
@@ -119,7 +125,7 @@ impl ThreadPool {
     }
 
     /// Runs `f(0)`, …, `f(tasks - 1)`, each once, on the caller and the workers; returns when all
-    /// are done. Tasks are claimed in rising order by whoever is free. Allocates nothing.
+    /// are done. Allocates nothing.
     ///
     /// Inside a task of this or another pool, everything runs on the calling thread.
     ///
@@ -155,11 +161,11 @@ impl ThreadPool {
         // SAFETY: only the lifetime of the pointee changes. `Joined` below waits for every worker
         // that may follow the pointer before this function returns or unwinds, so `f` outlives it.
         let function = unsafe { std::mem::transmute::<*const BorrowedTask<'f>, *const Task>(f) };
-        self.shared.open(Job { function, tasks });
+        self.shared.open(Job { function, tasks }, self.threads());
         let joined = Joined(&self.shared);
         {
             let _mark = TaskMark::set();
-            self.shared.claim(tasks, |task| f(0, task));
+            self.shared.claim(0, |task| f(0, task));
         }
         drop(joined);
         let panicked = self.shared.panicked.swap(false, Ordering::Relaxed);
@@ -180,11 +186,11 @@ impl Drop for ThreadPool {
 }
 
 impl Shared {
-    fn new() -> Shared {
+    fn new(threads: usize) -> Shared {
         let nothing: *const Task = &|_: usize, _: usize| {};
         Shared {
             gate: Line(AtomicU64::new(0)),
-            next: Line(AtomicUsize::new(0)),
+            unclaimed: (0..threads).map(|_| Line(AtomicRange::new())).collect(),
             job: UnsafeCell::new(Job { function: nothing, tasks: 0 }),
             stop: AtomicBool::new(false),
             panicked: AtomicBool::new(false),
@@ -196,13 +202,15 @@ impl Shared {
         }
     }
 
-    /// Publishes a job. The caller holds the turn, and the last job was joined.
-    fn open(&self, job: Job) {
+    /// Publishes a job for so many threads. The caller holds the turn, and the last job was joined.
+    fn open(&self, job: Job, threads: usize) {
         let gate = self.gate.0.load(Ordering::Relaxed);
         debug_assert_eq!(gate & (OPEN | INSIDE), 0);
         // SAFETY: the gate is closed and nobody is inside, so no worker reads `job`.
         unsafe { *self.job.get() = job };
-        self.next.0.store(0, Ordering::Relaxed);
+        for (thread, unclaimed) in self.unclaimed[..threads].iter().enumerate() {
+            unclaimed.0.set(part(thread, threads, job.tasks));
+        }
         let number = (gate >> JOB_SHIFT).wrapping_add(1);
         // Sequentially consistent with `sleepers`: either we see a sleeper or it sees the open gate.
         self.gate.0.store(number << JOB_SHIFT | OPEN, Ordering::SeqCst);
@@ -215,21 +223,22 @@ impl Shared {
         }
     }
 
-    /// Claims and runs tasks until none is left.
-    fn claim(&self, tasks: usize, f: impl Fn(usize)) {
-        loop {
-            let task = self.next.0.fetch_add(1, Ordering::Relaxed);
-            if task >= tasks {
-                return;
-            }
+    /// Claims and runs tasks until none is left: the thread's own, then others' last ones.
+    fn claim(&self, thread: usize, f: impl Fn(usize)) {
+        while let Some(task) = self.unclaimed[thread].0.take_first() {
             f(task);
+        }
+        let (before, after) = self.unclaimed.split_at(thread);
+        for other in after.iter().chain(before) {
+            while let Some(task) = other.0.take_last() {
+                f(task);
+            }
         }
     }
 
     /// Leaves the tasks that nobody has claimed undone.
     fn abandon(&self) {
-        // Far above every number of tasks, far below overflow.
-        self.next.0.store(usize::MAX / 2, Ordering::Relaxed);
+        self.unclaimed.iter().for_each(|range| range.0.set(0..0));
     }
 
     /// A worker's life.
@@ -243,7 +252,7 @@ impl Shared {
             let job = unsafe { *self.job.get() };
             // SAFETY: the caller keeps the function alive until nobody is inside.
             let function = unsafe { &*job.function };
-            self.claim(job.tasks, |task| function(thread, task));
+            self.claim(thread, |task| function(thread, task));
             drop(inside);
         }
     }

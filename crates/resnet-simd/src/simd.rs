@@ -105,6 +105,22 @@ pub trait Simd: Copy + Send + Sync + 'static {
         }
     }
 
+    /// Writes every other lane from the first on as `LANES / 2` floats at `p`, the others at `q`: what
+    /// [`load_pairs`](Simd::load_pairs) reads.
+    ///
+    /// # Safety
+    /// `p..p + LANES / 2` and `q..q + LANES / 2` are writable and nobody else uses them; no alignment
+    /// needed.
+    #[inline(always)]
+    unsafe fn store_pairs(self, v: Self::F32, p: *mut f32, q: *mut f32) {
+        let mut lanes = [0.0; MAX_LANES];
+        self.store(v, &mut lanes);
+        for (at, pair) in lanes.chunks_exact(2).take(Self::LANES / 2).enumerate() {
+            // SAFETY: the caller promises `LANES / 2` writable floats at both.
+            unsafe { (*p.add(at), *q.add(at)) = (pair[0], pair[1]) };
+        }
+    }
+
     /// Asks for the cache line at `p`; any address will do.
     fn prefetch(self, p: *const f32);
 

@@ -40,7 +40,7 @@ impl Purpose {
 /// Channels from which on transforms cost less than the products that they save.
 const LEAST_CHANNELS: usize = 16;
 /// The same for the weight gradient, where both operands change from step to step.
-const LEAST_WEIGHT_CHANNELS: usize = 24;
+const LEAST_WEIGHT_CHANNELS: usize = 16;
 /// Input channels from which on training's forward pass may take tiles of four.
 const LEAST_CHANNELS_FOR_FOUR: usize = 64;
 /// Smaller pictures than this have too few tiles to repay the transform of the weights.

@@ -281,7 +281,7 @@ fn channel_counts_of_all_kinds() {
     for (cin, cout) in [(1, 1), (3, 4), (4, 3), (5, 8), (8, 5), (16, 17), (17, 16), (24, 40)] {
         check(ConvShape::new((2, 6, 5, cin), cout, 3, 1, 1));
     }
-    for (cin, cout) in [(40, 24), (100, 33), (33, 100), (64, 56), (20, 64)] {
+    for (cin, cout) in [(40, 24), (17, 24), (100, 33), (33, 100), (64, 56), (20, 64)] {
         check(ConvShape::new((1, 5, 5, cin), cout, 3, 1, 1));
         check(ConvShape::new((3, 5, 4, cin), cout, 1, 2, 0));
     }
@@ -296,6 +296,9 @@ fn winograd_tiles_of_all_sizes_and_borders() {
     check(ConvShape::new((1, 6, 9, 18), 50, 3, 1, 2));
     check(ConvShape::new((5, 14, 14, 64), 64, 3, 1, 1));
     check(ConvShape::new((8, 28, 28, 32), 32, 3, 1, 1));
+    // Sums of the weight gradient that are too large for one in each chunk: of tiles of 4, of both.
+    check(ConvShape::new((2, 9, 9, 72), 72, 3, 1, 1));
+    check(ConvShape::new((2, 6, 6, 104), 120, 3, 1, 1));
 }
 
 #[test]
@@ -350,7 +353,12 @@ fn several_blocks_and_chunks_are_reduced() {
 
 #[test]
 fn the_number_of_threads_does_not_change_a_bit() {
-    let case = Case::new(ConvShape::new((3, 28, 30, 16), 40, 3, 1, 1));
+    for (size, cin, cout) in [(28, 16, 40), (12, 104, 120)] {
+        same_bits_on_threads(&Case::new(ConvShape::new((3, size, size + 2, cin), cout, 3, 1, 1)));
+    }
+}
+
+fn same_bits_on_threads(case: &Case) {
     let run = |isa: Isa, threads: usize, tiles: Option<Tiles>| {
         let (plan, pool) =
             (ConvPlan::new(&case.shape, isa, tiles).unwrap(), ThreadPool::new(threads));

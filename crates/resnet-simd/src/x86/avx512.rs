@@ -150,6 +150,15 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    unsafe fn store_pairs(self, v: Self::F32, p: *mut f32, q: *mut f32) {
+        // SAFETY: the token proves the instructions; the caller promises 8 writable floats at both.
+        unsafe {
+            _mm256_storeu_ps(p, _mm512_castps512_ps256(_mm512_maskz_compress_ps(0x5555, v)));
+            _mm256_storeu_ps(q, _mm512_castps512_ps256(_mm512_maskz_compress_ps(0xaaaa, v)));
+        }
+    }
+
+    #[inline(always)]
     fn fence(self) {
         // SAFETY: a fence touches no memory.
         unsafe { _mm_sfence() }

@@ -185,12 +185,16 @@ impl Check for Pairs {
         for start in 0..VALUES.len() {
             let (p, q) = (values(start, half), values(start + 7, half));
             let mut got = [vec![0.0; n], vec![0.0; n], vec![CANARY; half + 1]];
-            // SAFETY: `p`, `q` and the last of `got` hold half as many floats as there are lanes.
+            let mut apart = [vec![CANARY; half + 1], vec![CANARY; half + 1]];
+            // SAFETY: `p`, `q`, the last of `got` and both of `apart` hold half as many floats as
+            // there are lanes.
             unsafe {
                 s.store(s.splat_pair(p.as_ptr()), &mut got[0]);
                 let in_turn = s.load_pairs(p.as_ptr(), q.as_ptr());
                 s.store(in_turn, &mut got[1]);
                 s.store_pair_sums(in_turn, got[2].as_mut_ptr());
+                let [even, odd] = apart.each_mut().map(|half| half.as_mut_ptr());
+                s.store_pairs(in_turn, even, odd);
             }
             for i in 0..n {
                 assert!(same(got[0][i], p[i % 2]), "splat, lane {i}");
@@ -198,12 +202,16 @@ impl Check for Pairs {
             }
             assert!((0..half).all(|i| same(got[2][i], p[i] + q[i])), "sums: {:?}", got[2]);
             assert_eq!(got[2][half], CANARY);
+            for (stored, loaded) in apart.iter().zip([&p, &q]) {
+                assert!((0..half).all(|i| same(stored[i], loaded[i])), "apart: {stored:?}");
+                assert_eq!(stored[half], CANARY);
+            }
         }
     }
 }
 
 #[test]
-fn pairs_are_splat_loaded_and_summed_up() {
+fn pairs_are_splat_loaded_stored_and_summed_up() {
     on_every_isa(Pairs);
 }
 

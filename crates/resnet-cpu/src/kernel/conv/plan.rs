@@ -256,7 +256,7 @@ impl ConvPlan {
     /// Floats of scratch that the weight gradient needs on so many threads.
     pub fn weight_gradient_scratch_len(&self, threads: usize) -> usize {
         if let Some(winograd) = &self.winograd_weights {
-            return winograd.scratch_len();
+            return winograd.scratch_len(threads);
         }
         let partials = if self.weights.chunks == 1 { 0 } else { self.weights.chunks };
         partials * self.layout.len() + threads * self.weight_thread_len(threads)
@@ -282,8 +282,19 @@ fn plan_pass(gather: Gather, layout: &PackedLayout, isa: Isa) -> Pass {
 
 /// Ways of the first data cache, whose sets together are a page: lines a page apart share one.
 fn first_cache_ways() -> usize {
-    static WAYS: OnceLock<usize> = OnceLock::new();
-    *WAYS.get_or_init(|| Machine::detect().cache_bytes[0] as usize / 4096)
+    cache_bytes()[0] as usize / 4096
+}
+
+/// Bytes of the largest cache that a core has for itself, as it is on most machines: the second.
+pub(super) fn own_cache_bytes() -> usize {
+    let levels = cache_bytes();
+    levels[1.min(levels.len() - 1)] as usize
+}
+
+/// Bytes of each level of data cache.
+fn cache_bytes() -> &'static [u64] {
+    static BYTES: OnceLock<Vec<u64>> = OnceLock::new();
+    BYTES.get_or_init(|| Machine::detect().cache_bytes)
 }
 
 fn split_weights(gather: &Gather, layout: &PackedLayout, isa: Isa) -> WeightSplit {

@@ -1,7 +1,8 @@
 //! The weight gradient: sums over pixels, kept in registers for a block of pixels at a time.
 //!
 //! A tile is 12 inputs of one tap times a panel of outputs (AVX-512: 24 sums, 2 vectors of `dy`, 1
-//! broadcast). Pixels are cut into chunks by geometry; each chunk has a private gradient, and those
+//! broadcast). With 16 lanes, eight outputs would fill half a vector: two inputs share one there, the
+//! even input in even lanes, the odd one in odd lanes. Pixels are cut into chunks by geometry; each chunk has a private gradient, and those
 //! are added in order. Where chunks are too few for the threads, tasks share out inputs, panels and
 //! taps too, which changes no sum.
 
@@ -11,7 +12,7 @@ use resnet_simd::{Kernel, Simd};
 
 use super::gather::Table;
 use super::{ConvPlan, PackedLayout};
-use crate::threads::{DisjointMut, ThreadPool};
+use crate::threads::{DisjointMut, ThreadPool, part};
 
 /// Bytes of a cache line.
 const LINE: usize = 64;
@@ -179,10 +180,6 @@ struct Task<'a> {
     gradient: &'a Gradient<'a>,
     thread: usize,
     task: usize,
-}
-
-fn part(part: usize, parts: usize, len: usize) -> Range<usize> {
-    part * len / parts..(part + 1) * len / parts
 }
 
 impl Kernel for Task<'_> {
@@ -370,9 +367,9 @@ pub(super) unsafe fn accumulate<S: Simd>(
     unsafe {
         match (S::LANES, width) {
             (16, 32) => inputs_12::<S, 2>(s, rows, (offset, dy), dw, ahead),
-            (16, 24) => inputs_6::<S::Half, 3>(s.half(), rows, (offset, dy), dw, ahead),
+            (16, 24) => paired_inputs::<S, 1>(s, rows, (offset, dy), dw, ahead),
             (16, 16) => inputs_12::<S, 1>(s, rows, (offset, dy), dw, ahead),
-            (16, 8) => inputs_12::<S::Half, 1>(s.half(), rows, (offset, dy), dw, ahead),
+            (16, 8) => paired_inputs::<S, 0>(s, rows, (offset, dy), dw, ahead),
             (8, 16) => inputs_6::<S, 2>(s, rows, (offset, dy), dw, ahead),
             (8, 8) => inputs_12::<S, 1>(s, rows, (offset, dy), dw, ahead),
             (lanes, width) => unreachable!("no tile of width {width} for {lanes} lanes"),
@@ -388,19 +385,19 @@ unsafe fn inputs_12<S: Simd, const NV: usize>(
     dw: &mut [f32],
     ahead: &mut Ahead,
 ) {
-    let (mut ci, inputs) = (0, dw.len() / (NV * S::LANES));
+    let (mut ci, inputs) = (0, dw.len() / width::<S, NV, 0>());
     while ci < inputs {
         let left = inputs - ci;
         // Twelves, but eights where those leave no small rest: 16 = 8 + 8, 64 = 4·12 + 8 + 8.
         // SAFETY: passed on; each tile is no higher than what is left.
         unsafe {
             ci += match left {
-                8 | 9 | 16 => tile::<S, 8, NV>(s, rows, offset, dy, dw, ci, ahead),
-                12.. => tile::<S, 12, NV>(s, rows, offset, dy, dw, ci, ahead),
-                7 | 10 | 11 => tile::<S, 7, NV>(s, rows, offset, dy, dw, ci, ahead),
-                4..=6 => tile::<S, 4, NV>(s, rows, offset, dy, dw, ci, ahead),
-                2..=3 => tile::<S, 2, NV>(s, rows, offset, dy, dw, ci, ahead),
-                _ => tile::<S, 1, NV>(s, rows, offset, dy, dw, ci, ahead),
+                8 | 9 | 16 => tile::<S, 8, NV, 0>(s, rows, offset, dy, dw, ci, ahead),
+                12.. => tile::<S, 12, NV, 0>(s, rows, offset, dy, dw, ci, ahead),
+                7 | 10 | 11 => tile::<S, 7, NV, 0>(s, rows, offset, dy, dw, ci, ahead),
+                4..=6 => tile::<S, 4, NV, 0>(s, rows, offset, dy, dw, ci, ahead),
+                2..=3 => tile::<S, 2, NV, 0>(s, rows, offset, dy, dw, ci, ahead),
+                _ => tile::<S, 1, NV, 0>(s, rows, offset, dy, dw, ci, ahead),
             }
         }
     }
@@ -414,23 +411,56 @@ unsafe fn inputs_6<S: Simd, const NV: usize>(
     dw: &mut [f32],
     ahead: &mut Ahead,
 ) {
-    let (mut ci, inputs) = (0, dw.len() / (NV * S::LANES));
+    let (mut ci, inputs) = (0, dw.len() / width::<S, NV, 0>());
     while ci < inputs {
         // SAFETY: passed on; each tile is no higher than what is left.
         unsafe {
             ci += match inputs - ci {
-                4 | 8 => tile::<S, 4, NV>(s, rows, offset, dy, dw, ci, ahead),
-                6.. => tile::<S, 6, NV>(s, rows, offset, dy, dw, ci, ahead),
-                2.. => tile::<S, 2, NV>(s, rows, offset, dy, dw, ci, ahead),
-                _ => tile::<S, 1, NV>(s, rows, offset, dy, dw, ci, ahead),
+                4 | 8 => tile::<S, 4, NV, 0>(s, rows, offset, dy, dw, ci, ahead),
+                6.. => tile::<S, 6, NV, 0>(s, rows, offset, dy, dw, ci, ahead),
+                2.. => tile::<S, 2, NV, 0>(s, rows, offset, dy, dw, ci, ahead),
+                _ => tile::<S, 1, NV, 0>(s, rows, offset, dy, dw, ci, ahead),
             }
         }
     }
 }
 
-/// `M` inputs from `ci` on; returns `M`.
+/// Panels whose last eight outputs are summed up in pairs of inputs, after `NV` whole vectors.
 #[inline(always)]
-unsafe fn tile<S: Simd, const M: usize, const NV: usize>(
+unsafe fn paired_inputs<S: Simd, const NV: usize>(
+    s: S,
+    rows: &[*const f32],
+    (offset, dy): (usize, *const f32),
+    dw: &mut [f32],
+    ahead: &mut Ahead,
+) {
+    let (mut ci, inputs) = (0, dw.len() / width::<S, NV, 1>());
+    let h = s.half();
+    while ci < inputs {
+        // SAFETY: passed on; each tile is no higher than what is left.
+        unsafe {
+            ci += match inputs - ci {
+                8 | 9 | 16 | 17 => tile::<S, 8, NV, 1>(s, rows, offset, dy, dw, ci, ahead),
+                12.. => tile::<S, 12, NV, 1>(s, rows, offset, dy, dw, ci, ahead),
+                4.. => tile::<S, 4, NV, 1>(s, rows, offset, dy, dw, ci, ahead),
+                2.. => tile::<S, 2, NV, 1>(s, rows, offset, dy, dw, ci, ahead),
+                // The last of an odd number has no other: half vectors, in the same places.
+                _ if NV == 0 => tile::<S::Half, 1, 1, 0>(h, rows, offset, dy, dw, ci, ahead),
+                _ => tile::<S::Half, 1, 3, 0>(h, rows, offset, dy, dw, ci, ahead),
+            }
+        }
+    }
+}
+
+/// Floats of a row of sums.
+const fn width<S: Simd, const NV: usize, const NP: usize>() -> usize {
+    NV * S::LANES + NP * S::LANES / 2
+}
+
+/// `M` inputs from `ci` on; returns `M`. The outputs are `NV` vectors, and `NP` half ones for which two
+/// inputs share a vector (`M` is even then).
+#[inline(always)]
+unsafe fn tile<S: Simd, const M: usize, const NV: usize, const NP: usize>(
     s: S,
     rows: &[*const f32],
     offset: usize,
@@ -439,15 +469,21 @@ unsafe fn tile<S: Simd, const M: usize, const NV: usize>(
     ci: usize,
     ahead: &mut Ahead,
 ) -> usize {
-    let width = NV * S::LANES;
+    let width = width::<S, NV, NP>();
     let dw = dw[ci * width..(ci + M) * width].as_mut_ptr();
     let at = offset + ci;
     // SAFETY: `dw` has M rows of the width, just sliced; each pointer is valid for `at + M` floats
     // and `dy` for a row of the width for each pointer, as the caller promises.
     unsafe {
-        let mut sums: [[S::F32; NV]; M] = std::array::from_fn(|m| {
-            std::array::from_fn(|j| s.load_ptr(dw.add(m * width + j * S::LANES)))
-        });
+        let whole = |m: usize, j: usize| dw.add(m * width + j * S::LANES);
+        let half = |m: usize, j: usize| dw.add(m * width + NV * S::LANES + j * S::LANES / 2);
+        let mut sums: [[S::F32; NV]; M] =
+            std::array::from_fn(|m| std::array::from_fn(|j| s.load_ptr(whole(m, j))));
+        // Of inputs 2i and 2i + 1; the upper half is not used.
+        let mut pairs = [[s.splat(0.0); NP]; M];
+        for (i, pairs) in pairs[..M / 2].iter_mut().enumerate() {
+            *pairs = std::array::from_fn(|j| s.load_pairs(half(2 * i, j), half(2 * i + 1, j)));
+        }
         let mut dy = dy;
         for rows in rows.chunks(ASK_EVERY) {
             ahead.ask(s);
@@ -461,12 +497,26 @@ unsafe fn tile<S: Simd, const M: usize, const NV: usize>(
                         *sum = s.mul_add(x, dy, *sum);
                     }
                 }
+                let twice: [S::F32; NP] = std::array::from_fn(|j| {
+                    let dy = dy.add(NV * S::LANES + j * S::LANES / 2);
+                    s.load_pairs(dy, dy)
+                });
+                for (i, pairs) in pairs[..M / 2].iter_mut().enumerate() {
+                    for (sum, &dy) in pairs.iter_mut().zip(&twice) {
+                        *sum = s.mul_add(s.splat_pair(x.add(2 * i)), dy, *sum);
+                    }
+                }
                 dy = dy.add(width);
             }
         }
         for (m, sums) in sums.iter().enumerate() {
             for (j, &sum) in sums.iter().enumerate() {
-                s.store_ptr(sum, dw.add(m * width + j * S::LANES));
+                s.store_ptr(sum, whole(m, j));
+            }
+        }
+        for (i, pairs) in pairs[..M / 2].iter().enumerate() {
+            for (j, &pair) in pairs.iter().enumerate() {
+                s.store_pairs(pair, half(2 * i, j), half(2 * i + 1, j));
             }
         }
     }

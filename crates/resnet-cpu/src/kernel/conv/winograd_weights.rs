@@ -5,26 +5,43 @@
 //! ```
 //!
 //! with the forward pass's matrices (see `winograd_transform`): the transpose of that algorithm by
-//! its weights. Blocks of tiles are taken one after the other. Of each, all threads transform both
-//! operands for all channels; then they share out the products, each a matrix of inputs by outputs
-//! summed over the block's tiles. A sum has one owner at a time and one order, that of the tiles, so
-//! no thread has sums of its own. At last the sums are transformed back.
+//! its weights. Blocks of tiles are taken one after the other: both operands are transformed into
+//! scratch for all channels, then multiplied, each product a matrix of inputs by outputs summed over
+//! the block's tiles. Who does so depends on the geometry:
+//!
+//! - Where a copy of the sums fits into a cache, the tiles are cut into chunks with sums of their own,
+//!   and a chunk is one thread's: what it transforms never leaves its cache. The chunks are added in
+//!   order at the end.
+//! - Otherwise all threads transform a block, then share out its products. A sum has one owner at a
+//!   time and one order, that of the tiles.
+//!
+//! At last the sums are transformed back.
+
+use std::ops::Range;
 
 use resnet_simd::{Isa, Kernel, Simd};
 
 use super::gather::{Table, zeros};
 use super::layout::Panel;
+use super::plan::own_cache_bytes;
 use super::weight_gradient::{Ahead, accumulate};
 use super::winograd::WinogradPass;
 use super::winograd_transform::{
     Four, MAX_TRANSFORMED, Tiles, Transform, Two, output_gradient_square, weight_gradient_square,
 };
 use super::{ConvShape, PackedLayout};
-use crate::threads::{DisjointMut, ThreadPool};
+use crate::threads::{DisjointMut, ThreadPool, part};
 
+/// Bytes of the sums of a chunk, at most: larger ones are not copied for each.
+const MAX_CHUNK_BYTES: usize = 640 << 10;
+/// Tiles of a chunk, at least: adding its sums to the others' costs as much as a dozen.
+const MIN_CHUNK_TILES: usize = 256;
+/// Chunks, at most.
+const MAX_CHUNKS: usize = 32;
 /// Tiles of a block: sums are loaded and stored once a block.
-const BLOCK_TILES: usize = 256;
-/// Tiles of one task of the transforms.
+const MIN_BLOCK_TILES: usize = 16;
+const MAX_BLOCK_TILES: usize = 256;
+/// Tiles of one task of such a block's transforms.
 const TASK_TILES: usize = 4;
 /// Floats between the transforms of two products, beyond their own: a power of two apart, the
 /// stores of one tile would share a cache set.
@@ -36,6 +53,16 @@ pub(super) struct WinogradWeights {
     /// The forward pass in these tiles, whose places and input transform these are.
     forward: WinogradPass,
     block_tiles: usize,
+    split: Split,
+}
+
+/// Whose the blocks are.
+#[derive(Clone, Copy, Debug)]
+enum Split {
+    /// So many chunks of blocks, each one thread's.
+    Chunks(usize),
+    /// Each block is all threads'.
+    Shared,
 }
 
 impl WinogradWeights {
@@ -48,16 +75,24 @@ impl WinogradWeights {
     ) -> WinogradWeights {
         let forward = WinogradPass::forward(shape, layout, tiles, isa);
         let all = forward.all_tiles();
-        WinogradWeights { forward, block_tiles: all.div_ceil(all.div_ceil(BLOCK_TILES)) }
+        let (split, alone, most) = if 4 * forward.transformed_len() <= MAX_CHUNK_BYTES {
+            // A power of two divides evenly among most numbers of threads.
+            let chunks = 1 << (all / MIN_CHUNK_TILES).clamp(1, MAX_CHUNKS).ilog2();
+            let bytes = 4 * tiles.products() * (forward.row_stride() + layout.cout);
+            let in_cache = own_cache_bytes() / 2 / bytes;
+            let most = in_cache.clamp(MIN_BLOCK_TILES, MAX_BLOCK_TILES);
+            (Split::Chunks(chunks), all.div_ceil(chunks), most)
+        } else {
+            (Split::Shared, all, MAX_BLOCK_TILES)
+        };
+        WinogradWeights { forward, block_tiles: alone.div_ceil(alone.div_ceil(most)), split }
     }
 
     /// The same with `numerator / denominator` times the tiles a block, if that differs.
     pub(super) fn scaled(&self, (numerator, denominator): (usize, usize)) -> Option<Self> {
-        let all = self.forward.all_tiles();
-        let most = (2 * BLOCK_TILES).min(all);
+        let most = (2 * MAX_BLOCK_TILES).min(self.forward.all_tiles());
         let block_tiles = (self.block_tiles * numerator / denominator).clamp(1, most);
-        (block_tiles != self.block_tiles)
-            .then(|| WinogradWeights { forward: self.forward.clone(), block_tiles })
+        (block_tiles != self.block_tiles).then(|| WinogradWeights { block_tiles, ..self.clone() })
     }
 
     /// Which tiles.
@@ -73,6 +108,14 @@ impl WinogradWeights {
         self.forward.tiles.products()
     }
 
+    /// Chunks with sums of their own.
+    fn chunks(&self) -> usize {
+        match self.split {
+            Split::Chunks(chunks) => chunks,
+            Split::Shared => 1,
+        }
+    }
+
     /// Floats of a block's transformed inputs of one product: `[tile][row stride]`.
     fn input_stride(&self) -> usize {
         self.block_tiles * self.forward.row_stride() + PRODUCT_GAP
@@ -83,10 +126,18 @@ impl WinogradWeights {
         self.block_tiles * self.layout().len() / (9 * self.layout().cin) + PRODUCT_GAP
     }
 
-    /// Floats of scratch.
-    pub(super) fn scratch_len(&self) -> usize {
+    /// Floats of both for all products.
+    fn block_len(&self) -> usize {
         self.products() * (self.input_stride() + self.output_stride())
-            + self.forward.transformed_len()
+    }
+
+    /// Floats of scratch on so many threads.
+    pub(super) fn scratch_len(&self, threads: usize) -> usize {
+        let blocks = match self.split {
+            Split::Chunks(_) => threads,
+            Split::Shared => 1,
+        };
+        blocks * self.block_len() + self.chunks() * self.forward.transformed_len()
     }
 
     /// `dw`, packed, from `x` and `dy`, whose lengths the caller has checked.
@@ -98,124 +149,173 @@ impl WinogradWeights {
         dw: &mut [f32],
         scratch: &mut [f32],
     ) {
-        let products = self.products();
-        let (inputs, rest) = scratch.split_at_mut(products * self.input_stride());
-        let (outputs, rest) = rest.split_at_mut(products * self.output_stride());
-        let sums = &mut rest[..self.forward.transformed_len()];
-        let (all, panels) = (self.forward.all_tiles(), self.layout().panels());
-        // Products first, so that a thread's panels share the transformed inputs in its cache.
-        let parts = (4 * pool.threads()).div_ceil(products).min(panels);
-        for first in (0..all).step_by(self.block_tiles) {
-            let count = self.block_tiles.min(all - first);
-            let transformed = Transformed {
-                weights: self,
-                x,
-                dy,
-                inputs: inputs.as_mut_ptr(),
-                outputs: outputs.as_mut_ptr(),
-            };
-            pool.run(count.div_ceil(TASK_TILES), &|task| {
-                let tiles = task * TASK_TILES..((task + 1) * TASK_TILES).min(count);
-                isa.run(TransformTiles { to: &transformed, first, tiles });
-            });
-            let shared = Products {
-                weights: self,
-                count,
-                starts: first == 0,
-                inputs,
-                outputs,
-                sums: DisjointMut::new(sums),
-            };
-            pool.run(products * parts, &|task| {
-                let (product, part) = (task / parts, task % parts);
-                let panels = part * panels / parts..(part + 1) * panels / parts;
-                isa.run(Product { shared: &shared, product, panels });
-            });
+        let sums_len = self.chunks() * self.forward.transformed_len();
+        let (sums, blocks) = scratch.split_at_mut(sums_len);
+        let gradient = Gradient { weights: self, x, dy, sums: DisjointMut::new(sums) };
+        match self.split {
+            Split::Chunks(chunks) => {
+                let blocks = DisjointMut::new(blocks);
+                pool.run_with_thread(chunks, &|thread, chunk| {
+                    let len = self.block_len();
+                    // SAFETY: no two tasks run at once on the same thread.
+                    let block = unsafe { blocks.slice(thread * len..(thread + 1) * len) };
+                    isa.run(SumChunk { gradient: &gradient, chunk, block });
+                });
+            }
+            Split::Shared => self.run_shared(isa, pool, &gradient, blocks),
         }
         let (sums, dw) = (&*sums, DisjointMut::new(dw));
-        pool.run(panels, &|index| {
+        pool.run(self.layout().panels(), &|index| {
             let panel = self.layout().panel(index);
             let len = 9 * self.layout().cin * panel.width;
             // SAFETY: panels have ranges of their own.
             let dw = unsafe { dw.slice(panel.start..panel.start + len) };
-            let sums = &sums[panel.start / 9 * products..][..len / 9 * products];
-            isa.run(TransformBack { tiles: self.tiles(), sums, dw });
+            isa.run(TransformBack { weights: self, sums: &sums[self.sums_start(&panel, 0)..], dw });
         });
+    }
+
+    fn run_shared(&self, isa: Isa, pool: &ThreadPool, gradient: &Gradient<'_>, block: &mut [f32]) {
+        let (all, panels, products) =
+            (self.forward.all_tiles(), self.layout().panels(), self.products());
+        // Products first, so that a thread's panels share the transformed inputs in its cache.
+        let parts = (4 * pool.threads()).div_ceil(products).min(panels);
+        for first in (0..all).step_by(self.block_tiles) {
+            let count = self.block_tiles.min(all - first);
+            let block = Block::new(self, block);
+            pool.run(count.div_ceil(TASK_TILES), &|task| {
+                let rows = task * TASK_TILES..((task + 1) * TASK_TILES).min(count);
+                isa.run(TransformRows { gradient, block, first, rows });
+            });
+            pool.run(products * parts, &|task| {
+                let (product, panels) = (task / parts, part(task % parts, parts, panels));
+                let starts = first == 0;
+                isa.run(Multiply { gradient, block, chunk: 0, count, starts, product, panels });
+            });
+        }
+    }
+
+    /// Where a panel's sums of one product start, within a chunk's: `[panel][product][cin][width]`.
+    fn sums_start(&self, panel: &Panel, product: usize) -> usize {
+        panel.start / 9 * self.products() + product * self.layout().cin * panel.width
     }
 }
 
-/// Where the transforms of a block come from and go to.
-struct Transformed<'a> {
+/// The operands, as the tasks share them.
+struct Gradient<'a> {
     weights: &'a WinogradWeights,
     x: &'a [f32],
     dy: &'a [f32],
+    /// `[chunk][panel][product][cin][width]`.
+    sums: DisjointMut<'a, f32>,
+}
+
+/// Scratch for the transforms of a block.
+#[derive(Clone, Copy)]
+struct Block {
     /// `[product][tile][row stride]`.
     inputs: *mut f32,
     /// `[product][panel][tile][width]`.
     outputs: *mut f32,
 }
 
-// SAFETY: tasks only write the places of their own tiles, and read none of them.
-unsafe impl Sync for Transformed<'_> {}
+// SAFETY: tasks on one block either write the rows of their own tiles, or only read.
+unsafe impl Sync for Block {}
 
-/// Transforms some tiles of a block, which begins with tile `first`.
-struct TransformTiles<'a> {
-    to: &'a Transformed<'a>,
-    first: usize,
-    tiles: std::ops::Range<usize>,
+impl Block {
+    fn new(weights: &WinogradWeights, scratch: &mut [f32]) -> Block {
+        let scratch = &mut scratch[..weights.block_len()];
+        let (inputs, outputs) = scratch.split_at_mut(weights.products() * weights.input_stride());
+        Block { inputs: inputs.as_mut_ptr(), outputs: outputs.as_mut_ptr() }
+    }
 }
 
-impl Kernel for TransformTiles<'_> {
+/// All sums of one chunk, block by block, on one thread.
+struct SumChunk<'a> {
+    gradient: &'a Gradient<'a>,
+    chunk: usize,
+    block: &'a mut [f32],
+}
+
+impl Kernel for SumChunk<'_> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        match self.to.weights.tiles() {
+        let SumChunk { gradient, chunk, block } = self;
+        let weights = gradient.weights;
+        let block = Block::new(weights, block);
+        let tiles = part(chunk, weights.chunks(), weights.forward.all_tiles());
+        for first in tiles.clone().step_by(weights.block_tiles) {
+            let count = weights.block_tiles.min(tiles.end - first);
+            TransformRows { gradient, block, first, rows: 0..count }.run(s);
+            let starts = first == tiles.start;
+            for product in 0..weights.products() {
+                let panels = 0..weights.layout().panels();
+                Multiply { gradient, block, chunk, count, starts, product, panels }.run(s);
+            }
+        }
+    }
+}
+
+/// Transforms some tiles of a block, which begins with tile `first`.
+struct TransformRows<'a> {
+    gradient: &'a Gradient<'a>,
+    block: Block,
+    first: usize,
+    rows: Range<usize>,
+}
+
+impl Kernel for TransformRows<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        match self.gradient.weights.tiles() {
             Tiles::Two => self.transform::<Two, S>(s),
             Tiles::Four => self.transform::<Four, S>(s),
         }
     }
 }
 
-impl TransformTiles<'_> {
+impl TransformRows<'_> {
     #[inline(always)]
     fn transform<T: Transform, S: Simd>(&self, s: S) {
-        let weights = self.to.weights;
+        let weights = self.gradient.weights;
         let pass = &weights.forward;
-        for tile in self.tiles.clone() {
-            assert!(tile < weights.block_tiles);
-            let place = pass.place(self.first + tile);
-            // SAFETY: `x` has the shape's length, as the caller of `run` checked; row `tile` of each
+        assert!(self.rows.end <= weights.block_tiles);
+        for row in self.rows.clone() {
+            let place = pass.place(self.first + row);
+            // SAFETY: `x` has the shape's length, as the caller of `run` checked; this row of each
             // product lies inside `inputs`, and this task alone writes it.
             unsafe {
-                let to = (self.to.inputs.add(tile * pass.row_stride()), weights.input_stride());
-                pass.transform_input::<T, S>(s, self.to.x.as_ptr(), place, to);
+                let to = (self.block.inputs.add(row * pass.row_stride()), weights.input_stride());
+                pass.transform_input::<T, S>(s, self.gradient.x.as_ptr(), place, to);
             }
-            self.transform_output::<T, S>(s, tile);
+            self.transform_output::<T, S>(s, row);
         }
     }
 
     /// `A dy Aᵀ` of one tile. Pixels and channels outside are zero.
     #[inline(always)]
-    fn transform_output<T: Transform, S: Simd>(&self, s: S, tile: usize) {
-        let (weights, layout) = (self.to.weights, self.to.weights.layout());
-        let (place, [h, w]) = (weights.forward.place(self.first + tile), weights.forward.target);
+    fn transform_output<T: Transform, S: Simd>(&self, s: S, row: usize) {
+        let (weights, layout) = (self.gradient.weights, self.gradient.weights.layout());
+        let (place, [h, w]) = (weights.forward.place(self.first + row), weights.forward.target);
         let mut pixels = [zeros(); MAX_TRANSFORMED];
         for y in 0..T::OUT.min(h - place.y) {
             for x in 0..T::OUT.min(w - place.x) {
                 let pixel = (place.image * h + place.y + y) * w + place.x + x;
-                pixels[y * T::OUT + x] = self.to.dy[pixel * layout.cout..].as_ptr();
+                pixels[y * T::OUT + x] = self.gradient.dy[pixel * layout.cout..].as_ptr();
             }
         }
         let half = s.half();
         for panel in (0..layout.panels()).map(|index| layout.panel(index)) {
-            let at = panel.start / (9 * layout.cin) * weights.block_tiles + tile * panel.width;
+            let at = panel.start / (9 * layout.cin) * weights.block_tiles + row * panel.width;
             let full = panel.width / S::LANES * S::LANES;
             // SAFETY: each pointer is valid for `cout` floats: a pixel of `dy`, or zeros, of which
             // there are at least as many (checked by `fits`). The panel's row of this tile lies
             // inside `outputs` for each product, and this task alone writes it.
             unsafe {
-                let to = self.to.outputs.add(at);
+                let to = self.block.outputs.add(at);
                 for j in (0..full).step_by(S::LANES) {
                     self.transform_column::<T, S>(s, &pixels, &panel, j, to);
                 }
@@ -239,7 +339,7 @@ impl TransformTiles<'_> {
         j: usize,
         to: *mut f32,
     ) {
-        let stride = self.to.weights.output_stride();
+        let stride = self.gradient.weights.output_stride();
         let valid = panel.channels.saturating_sub(j).min(S::LANES);
         // SAFETY: passed on; no more than the valid channels are read.
         unsafe {
@@ -255,63 +355,56 @@ impl TransformTiles<'_> {
     }
 }
 
-/// What the tasks of the products share.
-struct Products<'a> {
-    weights: &'a WinogradWeights,
+/// Adds one product of a block, some panels of it, to the sums of a chunk.
+struct Multiply<'a> {
+    gradient: &'a Gradient<'a>,
+    block: Block,
+    chunk: usize,
     /// Tiles of the block.
     count: usize,
-    /// Whether it is the first block.
+    /// Whether it is the chunk's first.
     starts: bool,
-    inputs: &'a [f32],
-    outputs: &'a [f32],
-    /// `[panel][product][cin][width]`.
-    sums: DisjointMut<'a, f32>,
-}
-
-/// One product of a block, some panels.
-struct Product<'a> {
-    shared: &'a Products<'a>,
     product: usize,
-    panels: std::ops::Range<usize>,
+    panels: Range<usize>,
 }
 
-impl Kernel for Product<'_> {
+impl Kernel for Multiply<'_> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Products { weights, count, starts, inputs, outputs, .. } = *self.shared;
-        let (layout, product) = (weights.layout(), self.product);
-        let inputs = &inputs[product * weights.input_stride()..][..weights.input_stride()];
-        let outputs = &outputs[product * weights.output_stride()..][..weights.output_stride()];
+        let (weights, count) = (self.gradient.weights, self.count);
+        let layout = weights.layout();
         let mut table = Table::new();
-        // SAFETY: each row of the table is `cin` floats inside `inputs`.
+        // SAFETY: inside `inputs`, of which each row of the table is `cin` floats.
         unsafe {
-            table.fill_matrix(inputs.as_ptr(), (1, 0), (count, weights.forward.row_stride()));
+            let inputs = self.block.inputs.add(self.product * weights.input_stride());
+            table.fill_matrix(inputs, (1, 0), (count, weights.forward.row_stride()));
         }
         let rows = &table.tap(0)[..count];
+        let chunk = self.chunk * weights.forward.transformed_len();
         for panel in self.panels.clone().map(|index| layout.panel(index)) {
-            let len = layout.cin * panel.width;
-            let start = panel.start / 9 * weights.products() + product * len;
-            // SAFETY: a task is alone with its product and panels.
-            let sums = unsafe { self.shared.sums.slice(start..start + len) };
-            if starts {
+            let start = chunk + weights.sums_start(&panel, self.product);
+            // SAFETY: a task is alone with its chunk, product and panels.
+            let sums = unsafe { self.gradient.sums.slice(start..start + layout.cin * panel.width) };
+            if self.starts {
                 sums.fill(0.0);
             }
             let first = panel.start / (9 * layout.cin) * weights.block_tiles;
-            let dy = &outputs[first..][..count * panel.width];
-            // SAFETY: the table's rows are valid for `cin` floats, `dy` has a row for each.
+            // SAFETY: the panel's rows of this product lie inside `outputs`, one for each row of the
+            // table, which are valid for `cin` floats.
             unsafe {
-                accumulate(s, panel.width, rows, (0, dy.as_ptr()), sums, &mut Ahead::default());
+                let dy = self.block.outputs.add(self.product * weights.output_stride() + first);
+                accumulate(s, panel.width, rows, (0, dy), sums, &mut Ahead::default());
             }
         }
     }
 }
 
-/// The sums of one panel, transformed back: `dw = Gᵀ u G`.
+/// The sums of one panel, chunk after chunk, transformed back: `dw = Gᵀ u G`.
 struct TransformBack<'a> {
-    tiles: Tiles,
-    /// `[product][cin][width]`.
+    weights: &'a WinogradWeights,
+    /// From the panel's first of the first chunk on.
     sums: &'a [f32],
     dw: &'a mut [f32],
 }
@@ -321,7 +414,7 @@ impl Kernel for TransformBack<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        match self.tiles {
+        match self.weights.tiles() {
             Tiles::Two => self.transform::<Two, S::Half>(s.half()),
             Tiles::Four => self.transform::<Four, S::Half>(s.half()),
         }
@@ -332,10 +425,13 @@ impl TransformBack<'_> {
     /// By vectors of eight or fewer: every panel is whole ones of those.
     #[inline(always)]
     fn transform<T: Transform, S: Simd>(self, s: S) {
-        let TransformBack { sums, dw, .. } = self;
-        let len = dw.len() / 9;
+        let TransformBack { weights, sums, dw } = self;
+        let (len, chunk) = (dw.len() / 9, weights.forward.transformed_len());
         for i in (0..len).step_by(S::LANES) {
-            let load = |product: usize| s.load(&sums[product * len + i..]);
+            let load = |product: usize| {
+                let of = |at: usize| s.load(&sums[at * chunk + product * len + i..]);
+                (1..weights.chunks()).fold(of(0), |sum, at| s.add(sum, of(at)))
+            };
             weight_gradient_square::<T, S>(s, load, |tap, v| s.store(v, &mut dw[tap * len + i..]));
         }
     }
