@@ -145,6 +145,9 @@ fn assert_len(name: &str, slice: Option<&[f32]>, len: usize) {
     assert!(slice.is_none_or(|slice| slice.len() == len), "{name} is not {len} long");
 }
 
+/// Rows of a block that multiply with each weight so seldom that its coming from memory shows.
+const FEW_ROWS: usize = 112;
+
 /// A pass over its operands, as the tasks share it.
 struct Product<'a> {
     pass: &'a Pass,
@@ -223,6 +226,7 @@ impl Kernel for Task<'_> {
                         depth: pass.gather.depth,
                         offset: panel.group * layout.cin,
                         weights: self.product.weights.wrapping_add(panel.start),
+                        coming: self.coming(&panel, rows),
                         width: panel.width,
                         channel: panel.first,
                         channels: panel.channels,
@@ -249,6 +253,14 @@ impl Kernel for Task<'_> {
 }
 
 impl Task<'_> {
+    /// The weights after a panel's, most often those of the next one.
+    fn coming(&self, panel: &Panel, rows: usize) -> (*const f32, usize) {
+        let layout = self.product.layout;
+        let len = layout.taps * layout.cin * panel.width;
+        let next = self.product.weights.wrapping_add(panel.start + len);
+        (next, if rows <= FEW_ROWS { len } else { 0 })
+    }
+
     /// Writes the sums of a block and panel to its chunk of the partials.
     fn store_sums(&self, block: usize, panel: &Panel, sums: &PanelSums, channels: usize) {
         for (which, sums) in sums.0.iter().enumerate() {

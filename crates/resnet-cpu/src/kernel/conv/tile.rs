@@ -21,6 +21,9 @@ const MAX_TILE: usize = 14 * 32;
 /// How far ahead of the multiplication weights are fetched, in floats: cold ones come from memory.
 const PREFETCH: usize = 512;
 
+/// Steps of the reduction between two requests for what comes next.
+const STRETCH: usize = 8;
+
 /// Tiles of one block and panel.
 #[derive(Clone)]
 pub(super) struct Work<'a> {
@@ -38,6 +41,8 @@ pub(super) struct Work<'a> {
     pub(super) offset: usize,
     /// The panel's weights, `[tap][depth][width]`.
     pub(super) weights: *const f32,
+    /// Weights that are multiplied next, so many floats: asked for meanwhile.
+    pub(super) coming: (*const f32, usize),
     pub(super) width: usize,
     /// The panel's first channel, and how many count.
     pub(super) channel: usize,
@@ -215,6 +220,13 @@ unsafe fn multiply<S: Simd, const M: usize, const NV: usize, const NP: usize, co
     buffer: *mut f32,
 ) {
     let width = width::<S, NV, NP>();
+    // The rows share out what they ask for, evenly over the steps.
+    let (coming, len) = work.coming;
+    let (done, all) = (row - work.rows.start, work.rows.len());
+    let mut coming = coming.wrapping_add(len * done / all);
+    // Some gradients have pixels that no tap reaches.
+    let steps = (work.taps.len() * work.depth).max(1);
+    let coming_lines = (len * M * STRETCH).div_ceil(16 * all * steps);
     let mut sums = Sums { whole: [[s.splat(0.0); NV]; M], pairs: [[s.splat(0.0); NP]; M] };
     if RAW && work.accumulate {
         // SAFETY: the caller's buffer holds M * width floats, those of the raw sums.
@@ -232,18 +244,28 @@ unsafe fn multiply<S: Simd, const M: usize, const NV: usize, const NP: usize, co
             let mut w = work.weights.add(tap.index * work.depth * width);
             let mut next = rows[M - 1].wrapping_add(work.depth);
             let mut k = 0;
+            // Requests are made between stretches of steps: among them they would take registers from
+            // the pointers to the rows.
             while k < work.depth / 4 * 4 {
-                for u in [0, 2] {
-                    sums.step(s, &rows, k + u, w.add(u * width));
-                    sums.step(s, &rows, k + u + 1, w.add((u + 1) * width));
-                    sums.step_pairs(s, &rows, k + u, w.add(u * width));
-                }
-                for line in 0..work.ahead {
+                let end = (k + STRETCH).min(work.depth / 4 * 4);
+                let lines = work.ahead * (end - k) / 4;
+                for line in 0..lines {
                     s.prefetch_far(next.wrapping_add(16 * line));
                 }
-                next = next.wrapping_add(16 * work.ahead);
-                w = w.add(4 * width);
-                k += 4;
+                next = next.wrapping_add(16 * lines);
+                for line in 0..coming_lines {
+                    s.prefetch_far(coming.wrapping_add(16 * line));
+                }
+                coming = coming.wrapping_add(16 * coming_lines);
+                while k < end {
+                    for u in [0, 2] {
+                        sums.step(s, &rows, k + u, w.add(u * width));
+                        sums.step(s, &rows, k + u + 1, w.add((u + 1) * width));
+                        sums.step_pairs(s, &rows, k + u, w.add(u * width));
+                    }
+                    w = w.add(4 * width);
+                    k += 4;
+                }
             }
             while k < work.depth {
                 sums.step(s, &rows, k, w);

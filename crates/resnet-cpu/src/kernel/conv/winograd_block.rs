@@ -1,6 +1,7 @@
 //! One task of a Winograd pass: a block of tiles times some panels of output channels.
 
 use std::ops::Range;
+use std::ptr::null;
 
 use resnet_simd::{Kernel, Simd};
 
@@ -149,6 +150,7 @@ impl Block<'_> {
                     depth,
                     offset,
                     weights: weights.wrapping_add(product * stride),
+                    coming: self.coming(panel, offset + depth, (product, count)),
                     width: panel.width,
                     channel: panel.first,
                     channels: panel.channels,
@@ -161,6 +163,27 @@ impl Block<'_> {
                 unsafe { run_tiles::<S, true>(s, &work, &mut sums) };
             }
         }
+    }
+
+    /// The packed weights that are transformed next, from an input channel of a panel on: what one of
+    /// the products asks for, which share out the taps.
+    fn coming(
+        &self,
+        panel: &Panel,
+        channel: usize,
+        (product, count): (usize, usize),
+    ) -> (*const f32, usize) {
+        let pass = self.shared.pass;
+        let products_a_tap = pass.tiles.products() / 9;
+        let (tap, part) = (product / products_a_tap, product % products_a_tap);
+        if 9 <= tap || !pass.transforms_in_run() || count < ENOUGH_TILES {
+            return (null(), 0);
+        }
+        let (row, len) = (pass.source[2] * panel.width, FRESH_DEPTH * panel.width / products_a_tap);
+        let start = panel.start + tap * row + channel * panel.width + part * len;
+        // The next panel's first where this one's end.
+        let next_panel = if channel == pass.source[2] { 8 * row } else { 0 };
+        (self.shared.w.wrapping_add(start + next_panel), len)
     }
 
     /// The weights of some input channels of a panel, a row of [`FRESH_STRIDE`] floats a product.
@@ -315,6 +338,8 @@ impl Block<'_> {
     }
 }
 
+/// Tiles whose products take long enough for the next weights to come meanwhile.
+const ENOUGH_TILES: usize = 8;
 /// Tiles that are transformed back before they are finished: their outputs stay in the first cache.
 const TILES_A_FINISH: usize = 4;
 /// Output pixels of those.
