@@ -10,6 +10,7 @@ Activations are NHWC, weights OIHW, in inputs and results alike. The gradients a
     positive  0.5 + u
     ties      floor(4u): few values, so that maxima tie and zeros occur
     labels    floor(classes * u)
+    many      1 where u is above 0.6, else 0
     simplex   (0.05 + u), each row divided by its sum
 """
 
@@ -20,6 +21,7 @@ import sys
 import numpy as np
 import torch
 import torch.nn.functional as F
+from timm.loss import BinaryCrossEntropy
 
 import fixture
 from hashing import summary, uniform
@@ -36,6 +38,8 @@ def made(case, name, kind, shape, classes=None):
         return np.floor(4 * u)
     if kind == "labels":
         return np.floor(classes * u).astype(np.int64)
+    if kind == "many":
+        return (u > 0.6).astype(np.float64)
     if kind == "simplex":
         return (0.05 + u) / (0.05 + u).sum(axis=1, keepdims=True)
     raise ValueError(kind)
@@ -216,10 +220,51 @@ def losses():
         yield case
 
 
+class Timm(torch.nn.Module):
+    """What timm's BinaryCrossEntropy makes of the targets, then PyTorch's loss: of dense targets timm
+    smooths in its mixup, `on = 1 - s + s / classes`, `off = s / classes`, which is the same line."""
+
+    def __init__(self, smoothing, threshold, weight):
+        super().__init__()
+        self.smoothing, self.threshold, self.weight = smoothing, threshold, weight
+
+    def forward(self, x, targets):
+        weight = torch.tensor(self.weight, dtype=x.dtype)
+        if targets.shape != x.shape:
+            return BinaryCrossEntropy(self.smoothing, self.threshold, pos_weight=weight)(x, targets)
+        targets = targets * (1 - self.smoothing) + self.smoothing / x.shape[1]
+        return BinaryCrossEntropy(0.0, self.threshold, pos_weight=weight)(x, targets)
+
+
+def binary_losses():
+    for name, classes, smoothing, threshold, weight, kind, factor in (
+        ("binary-labels", 7, 0.0, None, 1.0, "labels", 3.0),
+        ("binary-labels-smoothed", 7, 0.1, None, 1.0, "labels", 3.0),
+        ("binary-many", 5, 0.0, None, 1.0, "many", 2.0),
+        ("binary-many-weighted", 5, 0.0, None, 2.5, "many", 2.0),
+        ("binary-mixed", 6, 0.0, None, 1.0, "simplex", 2.0),
+        ("binary-mixed-smoothed", 6, 0.1, None, 1.0, "simplex", 2.0),
+        ("binary-mixed-threshold", 6, 0.1, 0.2, 1.0, "simplex", 2.0),
+        ("binary-one-class", 1, 0.0, None, 1.0, "many", 2.0),
+        ("binary-large-logits", 4, 0.0, None, 1.0, "labels", 800.0),
+    ):
+        n = 9
+        case = Case(name, classes=classes, smoothing=smoothing, threshold=threshold, weight=weight, factor=factor)
+        x = case.input("x", "centred", (n, classes))
+        if kind == "labels":
+            targets = case.input("labels", "labels", (n,), classes)
+        else:
+            targets = case.input("targets", kind, (n, classes)).detach()
+        loss = Timm(smoothing, threshold, weight)(factor * x, targets)
+        loss.backward()
+        case.output(loss=loss.reshape(1), dx=x.grad / factor)
+        yield case
+
+
 def main():
     torch.set_num_threads(1)
     out = pathlib.Path(sys.argv[1]) / "ops"
-    for family in (convolutions, batch_norms, pools, elementwise, losses):
+    for family in (convolutions, batch_norms, pools, elementwise, losses, binary_losses):
         cases = [case.json() for case in family()]
         fixture.write(out / f"{family.__name__}.json", "ops.py", 0, {"cases": cases})
 

@@ -72,6 +72,7 @@ pub fn macs(graph: &Graph, node: &Node) -> u64 {
         | Op::Dropout { .. }
         | Op::StochasticDepth { .. }
         | Op::CrossEntropy(_)
+        | Op::BinaryCrossEntropy(_)
         | Op::Quantize(_)
         | Op::Dequantize(_)
         | Op::Int8MaxPool(_)
@@ -90,6 +91,7 @@ pub fn macs(graph: &Graph, node: &Node) -> u64 {
         | Op::DropoutGrad
         | Op::StochasticDepthGrad
         | Op::CrossEntropyGrad(_)
+        | Op::BinaryCrossEntropyGrad(_)
         | Op::ClipFactor { .. }
         | Op::SgdUpdate(_) => 0,
     }

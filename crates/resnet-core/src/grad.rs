@@ -16,8 +16,8 @@ use crate::step::gradient_name;
 
 /// The graph extended by the gradients of `loss` by every parameter.
 ///
-/// `loss` is the first output of an [`Op::CrossEntropy`]. The gradient of parameter `p` becomes the
-/// new value of state `grad/p` ([`StateRole::Gradient`]); a parameter that the loss does not depend
+/// `loss` is the first output of an [`Op::CrossEntropy`] or [`Op::BinaryCrossEntropy`]. The gradient
+/// of parameter `p` becomes the new value of state `grad/p` ([`StateRole::Gradient`]); a parameter that the loss does not depend
 /// on has none. Inputs, outputs and updates of the forward graph stay.
 ///
 /// # Errors
@@ -83,6 +83,10 @@ fn rule(b: &mut Backward, node: usize, upstream: Upstream) -> Result<(), GraphEr
         // dlogits = (p * sum(q) - q) / divisor, q the smoothed targets.
         (Op::CrossEntropy(loss), Upstream::Loss) => {
             return b.pass(node, 0, "dx", Op::CrossEntropyGrad(*loss), &[y[1], x[1]]);
+        }
+        // dlogits = ((1 - q) * sigmoid(x) - w * q * sigmoid(-x)) / (k * divisor).
+        (Op::BinaryCrossEntropy(loss), Upstream::Loss) => {
+            return b.pass(node, 0, "dx", Op::BinaryCrossEntropyGrad(*loss), &[x[0], x[1]]);
         }
         (_, Upstream::Loss) => return Err(b.not_differentiable(node)),
         (_, Upstream::Gradient(dy)) => dy,
@@ -160,6 +164,7 @@ fn rule(b: &mut Backward, node: usize, upstream: Upstream) -> Result<(), GraphEr
         // A loss ends a graph; gradients and updates have no second derivatives here. Rounding to
         // bytes has no useful derivative: a network is trained before it is quantised.
         Op::CrossEntropy(_)
+        | Op::BinaryCrossEntropy(_)
         | Op::Quantize(_)
         | Op::Dequantize(_)
         | Op::Int8Conv2d(_)
@@ -184,6 +189,7 @@ fn rule(b: &mut Backward, node: usize, upstream: Upstream) -> Result<(), GraphEr
         | Op::DropoutGrad
         | Op::StochasticDepthGrad
         | Op::CrossEntropyGrad(_)
+        | Op::BinaryCrossEntropyGrad(_)
         | Op::ClipFactor { .. }
         | Op::SgdUpdate(_) => Err(b.not_differentiable(node)),
     }
@@ -193,7 +199,8 @@ impl Backward {
     fn start(&mut self, loss: TensorId) -> Result<(), GraphError> {
         let is_loss = match self.graph.get(loss).origin {
             Origin::Node(node, 0) => {
-                matches!(self.graph.nodes[node.0 as usize].op, Op::CrossEntropy(_))
+                let op = &self.graph.nodes[node.0 as usize].op;
+                matches!(op, Op::CrossEntropy(_) | Op::BinaryCrossEntropy(_))
             }
             Origin::Node(..) | Origin::Input | Origin::State(_) => false,
         };

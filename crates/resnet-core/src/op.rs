@@ -110,6 +110,20 @@ pub struct CrossEntropy {
     pub divisor: usize,
 }
 
+/// Binary cross-entropy's constants.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BinaryCrossEntropy {
+    /// Smoothing `s`: targets become `(1 - s) * target + s / classes`, as timm has it.
+    pub label_smoothing: f64,
+    /// If given, smoothed targets above it become 1 and all others 0.
+    pub target_threshold: Option<f64>,
+    /// What a class that is there counts beside one that is not (PyTorch's `pos_weight`, one for all
+    /// classes).
+    pub pos_weight: f64,
+    /// What the sum over samples is divided by: the global batch, over all ranks.
+    pub divisor: usize,
+}
+
 /// One SGD step's constants for a parameter group.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sgd {
@@ -205,6 +219,12 @@ pub enum Op {
     },
     /// `logits [n,k], targets (u32 [n] or f32 [n,k]) -> loss [1], probabilities [n,k]`.
     CrossEntropy(CrossEntropy),
+    /// `logits [n,k], targets (u32 [n] or f32 [n,k]) -> loss [1]`: each class by itself, there or not.
+    ///
+    /// `loss = sum of w * q * log(1 + exp(-x)) + (1 - q) * log(1 + exp(x)) / (k * divisor)`, `q` the
+    /// targets after smoothing and threshold, `w` the weight of positives: PyTorch's
+    /// `BCEWithLogitsLoss`.
+    BinaryCrossEntropy(BinaryCrossEntropy),
 
     /// `x -> u8`: the nearest byte, ties to even ([`crate::int8::quantize`]).
     Quantize(Affine),
@@ -298,6 +318,8 @@ pub enum Op {
     StochasticDepthGrad,
     /// `probabilities, targets -> dlogits`.
     CrossEntropyGrad(CrossEntropy),
+    /// `logits, targets -> dlogits`.
+    BinaryCrossEntropyGrad(BinaryCrossEntropy),
 
     /// `gradients... -> factor [1], norm [1]`: `factor = min(1, max_norm / (norm + 1e-6))`, as
     /// PyTorch's `clip_grad_norm_`.
@@ -313,6 +335,11 @@ pub enum Op {
 }
 
 impl Op {
+    /// Whether it is the gradient of a loss, with which the backward pass begins.
+    pub fn is_loss_gradient(&self) -> bool {
+        matches!(self, Op::CrossEntropyGrad(_) | Op::BinaryCrossEntropyGrad(_))
+    }
+
     /// The name in tables and error messages.
     pub fn name(&self) -> &'static str {
         match self {
@@ -332,6 +359,7 @@ impl Op {
             Op::Dropout { .. } => "dropout",
             Op::StochasticDepth { .. } => "stochastic_depth",
             Op::CrossEntropy(_) => "cross_entropy",
+            Op::BinaryCrossEntropy(_) => "binary_cross_entropy",
             Op::Quantize(_) => "quantize",
             Op::Dequantize(_) => "dequantize",
             Op::Int8Conv2d(_) => "int8_conv2d",
@@ -356,6 +384,7 @@ impl Op {
             Op::DropoutGrad => "dropout_grad",
             Op::StochasticDepthGrad => "stochastic_depth_grad",
             Op::CrossEntropyGrad(_) => "cross_entropy_grad",
+            Op::BinaryCrossEntropyGrad(_) => "binary_cross_entropy_grad",
             Op::ClipFactor { .. } => "clip_factor",
             Op::SgdUpdate(_) => "sgd_update",
         }

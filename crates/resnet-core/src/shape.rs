@@ -127,7 +127,11 @@ pub fn output_types(op: &Op, inputs: &[&TensorType]) -> Result<Vec<TensorType>, 
             let [n, k] = at.targets()?;
             Ok(vec![TensorType::f32(&[1]), TensorType::f32(&[n, k])])
         }
-        Op::CrossEntropyGrad(_) => one(&at.targets()?),
+        Op::BinaryCrossEntropy(_) => {
+            at.targets()?;
+            one(&[1])
+        }
+        Op::CrossEntropyGrad(_) | Op::BinaryCrossEntropyGrad(_) => one(&at.targets()?),
         Op::Quantize(_) => {
             at.arity(1..=1, "1")?;
             at.real(0)?;

@@ -3,7 +3,7 @@
 use crate::build::{self, BuildOptions};
 use crate::grad;
 use crate::graph::{Graph, GraphError, StateRole, TensorId, TensorType};
-use crate::op::{CrossEntropy, DType, Op, Sgd};
+use crate::op::{BinaryCrossEntropy, CrossEntropy, DType, Op, Sgd};
 use crate::spec::NetworkSpec;
 
 /// What the targets of a batch are.
@@ -11,8 +11,41 @@ use crate::spec::NetworkSpec;
 pub enum Targets {
     /// A class number a sample: input `labels`, u32 `[n]`.
     Classes,
-    /// A distribution over classes a sample: input `targets`, f32 `[n, classes]`.
+    /// A number from 0 to 1 for each class of a sample: input `targets`, f32 `[n, classes]`.
     Dense,
+}
+
+/// What is minimised.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Loss {
+    /// Softmax cross-entropy: one class a sample.
+    CrossEntropy(CrossEntropy),
+    /// Each class by itself: any number of classes a sample.
+    BinaryCrossEntropy(BinaryCrossEntropy),
+}
+
+impl Loss {
+    /// The same loss with another divisor: that of a batch of another size.
+    pub fn with_divisor(self, divisor: usize) -> Loss {
+        match self {
+            Loss::CrossEntropy(loss) => Loss::CrossEntropy(CrossEntropy { divisor, ..loss }),
+            Loss::BinaryCrossEntropy(loss) => {
+                Loss::BinaryCrossEntropy(BinaryCrossEntropy { divisor, ..loss })
+            }
+        }
+    }
+}
+
+impl From<CrossEntropy> for Loss {
+    fn from(loss: CrossEntropy) -> Loss {
+        Loss::CrossEntropy(loss)
+    }
+}
+
+impl From<BinaryCrossEntropy> for Loss {
+    fn from(loss: BinaryCrossEntropy) -> Loss {
+        Loss::BinaryCrossEntropy(loss)
+    }
 }
 
 /// Which parameters decay.
@@ -45,7 +78,7 @@ pub fn loss_graph(
     spec: &NetworkSpec,
     options: &BuildOptions,
     targets: Targets,
-    loss: CrossEntropy,
+    loss: impl Into<Loss>,
 ) -> Result<(Graph, LossTensors), GraphError> {
     let mut graph = build::forward(spec, options)?;
     let logits = graph.output("logits").expect("every forward graph has logits");
@@ -53,7 +86,11 @@ pub fn loss_graph(
         Targets::Classes => graph.input("labels", TensorType::new(&[options.batch], DType::U32)),
         Targets::Dense => graph.input("targets", TensorType::f32(&[options.batch, spec.classes])),
     };
-    let outputs = graph.node("loss", Op::CrossEntropy(loss), &[logits, target])?;
+    let op = match loss.into() {
+        Loss::CrossEntropy(loss) => Op::CrossEntropy(loss),
+        Loss::BinaryCrossEntropy(loss) => Op::BinaryCrossEntropy(loss),
+    };
+    let outputs = graph.node("loss", op, &[logits, target])?;
     graph.outputs.push(("loss".into(), outputs[0]));
     Ok((graph, LossTensors { loss: outputs[0] }))
 }
@@ -74,7 +111,7 @@ pub fn gradient_graph(
     spec: &NetworkSpec,
     options: &BuildOptions,
     targets: Targets,
-    loss: CrossEntropy,
+    loss: impl Into<Loss>,
 ) -> Result<Graph, GraphError> {
     let (graph, at) = loss_graph(spec, options, targets, loss)?;
     grad::gradients(&graph, at.loss)

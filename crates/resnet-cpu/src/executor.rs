@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use resnet_core::executor::{Executor, ExecutorError, Input, StepId};
 use resnet_core::graph::Graph;
-use resnet_core::op::{DType, Op};
+use resnet_core::op::DType;
 use resnet_core::pass::fold_bn::{Fold, fold_batch_norm};
 use resnet_simd::{AlignedVec, Isa};
 
@@ -251,5 +251,5 @@ fn fold(graph: &Graph) -> Result<(Graph, Vec<Fold>), ExecutorError> {
 }
 
 fn trains(graph: &Graph) -> bool {
-    graph.nodes.iter().any(|node| matches!(node.op, Op::CrossEntropyGrad(_)))
+    graph.nodes.iter().any(|node| node.op.is_loss_gradient())
 }

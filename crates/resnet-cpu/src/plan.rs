@@ -11,7 +11,7 @@ pub(crate) mod lower;
 mod table;
 
 use resnet_core::graph::StateRole;
-use resnet_core::op::{CrossEntropy, Sgd, SubsamplePad};
+use resnet_core::op::{BinaryCrossEntropy, CrossEntropy, Sgd, SubsamplePad};
 
 use crate::kernel::Rows;
 use crate::kernel::conv::{ConvPlan, PackedLayout};
@@ -380,6 +380,22 @@ pub enum Work {
         targets: Slot,
         dlogits: Slot,
     },
+    BinaryCrossEntropy {
+        loss_spec: BinaryCrossEntropy,
+        classes: usize,
+        dense: bool,
+        logits: Slot,
+        targets: Slot,
+        loss: Slot,
+    },
+    BinaryCrossEntropyGrad {
+        loss_spec: BinaryCrossEntropy,
+        classes: usize,
+        dense: bool,
+        logits: Slot,
+        targets: Slot,
+        dlogits: Slot,
+    },
     ClipFactor {
         max_norm: f64,
         gradients: Vec<Slot>,
@@ -498,7 +514,9 @@ impl Work {
             | Work::ChannelScaleGrad { dy: a, x: b, ds: y, .. }
             | Work::MaxPoolGrad { dy: a, index: b, dx: y, .. }
             | Work::StochasticDepthGrad { dy: a, keep: b, dx: y, .. }
-            | Work::CrossEntropyGrad { probabilities: a, targets: b, dlogits: y, .. } => {
+            | Work::CrossEntropyGrad { probabilities: a, targets: b, dlogits: y, .. }
+            | Work::BinaryCrossEntropy { logits: a, targets: b, loss: y, .. }
+            | Work::BinaryCrossEntropyGrad { logits: a, targets: b, dlogits: y, .. } => {
                 (vec![*a, *b], vec![*y])
             }
             Work::MaxPool { x, y, index, .. } => (vec![*x], vec![*y, *index]),

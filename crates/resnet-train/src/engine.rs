@@ -7,10 +7,9 @@
 use resnet_core::build::{BuildOptions, Mode, forward};
 use resnet_core::executor::{Executor, Input, StepId};
 use resnet_core::graph::Graph;
-use resnet_core::op::CrossEntropy;
 use resnet_core::pass::quantize::Activations;
 use resnet_core::spec::NetworkSpec;
-use resnet_core::step::{SgdOptions, Targets, gradient_graph, update_graph, velocity_name};
+use resnet_core::step::{Loss, SgdOptions, Targets, gradient_graph, update_graph, velocity_name};
 
 use crate::error::TrainError;
 use crate::int8::int8_graph;
@@ -27,11 +26,11 @@ pub struct Plan {
     pub mean: Vec<f64>,
     /// Standard deviation of each input channel.
     pub std: Vec<f64>,
-    /// Weight of the uniform distribution mixed into the targets.
-    pub label_smoothing: f64,
+    /// What is minimised; each batch is divided by its own size.
+    pub loss: Loss,
     /// The optimiser's constants.
     pub sgd: SgdOptions,
-    /// Whether targets are class numbers or distributions.
+    /// Whether targets are class numbers, or a number for each class.
     pub targets: Targets,
     /// Seed of dropout and stochastic depth.
     pub seed: u64,
@@ -55,8 +54,8 @@ pub struct StateTensor {
 pub enum BatchTargets<'a> {
     /// A class a picture.
     Classes(&'a [u32]),
-    /// A distribution a picture, `[n, classes]`.
-    Distributions(&'a [f32]),
+    /// A number from 0 to 1 for each class of a picture, `[n, classes]`.
+    Dense(&'a [f32]),
 }
 
 /// What the gradients of a batch came with.
@@ -197,7 +196,7 @@ impl Engine {
             ("seed", _) => Input::U32(&seed),
             ("step", _) => Input::U32(&step),
             ("labels", BatchTargets::Classes(labels)) => Input::U32(labels),
-            ("targets", BatchTargets::Distributions(values)) => Input::F32(values),
+            ("targets", BatchTargets::Dense(values)) => Input::F32(values),
             (other, _) => panic!("a training graph asks for {other}, which {targets:?} has not"),
         });
         let inputs: Vec<Input<'_>> = inputs.collect();
@@ -280,7 +279,7 @@ impl Plan {
         let mut spec = self.spec.clone();
         [spec.input.height, spec.input.width] = self.size(mode);
         let options = self.build_options(batch, mode);
-        let loss = CrossEntropy { label_smoothing: self.label_smoothing, divisor: batch };
+        let loss = self.loss.with_divisor(batch);
         Ok(match mode {
             Mode::Training => gradient_graph(&spec, &options, self.targets, loss)?,
             Mode::Evaluation => match &self.activations {

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use resnet_core::build::{BuildOptions, Mode, forward};
 use resnet_core::graph::Graph;
 use resnet_core::init::{initial_state, initial_state_of};
+use resnet_core::op::CrossEntropy;
 use resnet_core::spec::NetworkSpec;
 use resnet_core::step::{Decay, SgdOptions, Targets};
 use resnet_core::zoo;
@@ -155,7 +156,7 @@ impl Model {
             spec: self.spec.clone(),
             mean: self.preprocess.mean.clone(),
             std: self.preprocess.std.clone(),
-            label_smoothing: 0.0,
+            loss: CrossEntropy { label_smoothing: 0.0, divisor: 1 }.into(),
             sgd,
             targets: Targets::Classes,
             seed: 0,

@@ -18,8 +18,8 @@ pub use self::layers::{Assignment, RecipeText, resolve};
 pub use self::named::{NAMES, load, named};
 pub use self::reference::markdown;
 pub use self::tables::{
-    Anneal, Augment, Checkpoint, Data, DecayGroup, Eval, Key, Loss, Model, Optimizer, Schedule,
-    ScheduleKind, Table, Train, Unit, WarmupKind,
+    Anneal, Augment, Checkpoint, Data, DecayGroup, Eval, Key, Loss, LossKind, Model, Optimizer,
+    Schedule, ScheduleKind, Table, Train, Unit, WarmupKind,
 };
 
 /// The version of the file format that this program writes, and the newest that it reads.

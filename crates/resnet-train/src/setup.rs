@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use resnet_core::build::{BuildOptions, Mode, forward};
 use resnet_core::cost;
+use resnet_core::op::{BinaryCrossEntropy, CrossEntropy};
 use resnet_core::spec::{NetworkSpec, ShortcutKind, StemKind, StemSpec};
-use resnet_core::step::{Decay, SgdOptions, Targets};
+use resnet_core::step::{Decay, Loss, SgdOptions, Targets};
 use resnet_io::augment::Step;
 use resnet_io::decode::{Exif, decode_by};
 use resnet_io::loader::{self, Loader, LoaderSpec, Order};
@@ -20,7 +21,7 @@ use crate::engine::{Plan, StateTensor};
 use crate::error::TrainError;
 use crate::model::{colour_of, fresh_states, matched_states, network};
 use crate::preprocess::{Preprocess, SMALL_PICTURE, for_channels, usual_resize};
-use crate::recipe::{DecayGroup, Recipe};
+use crate::recipe::{self, DecayGroup, LossKind, Recipe};
 
 /// A run that can begin.
 pub struct Setup {
@@ -75,6 +76,9 @@ pub fn prepare(mut recipe: Recipe, batch_size: BatchSize) -> Result<Setup, Train
     if recipe.data.strict {
         check_readable([data.train.as_ref(), data.for_validation()])?;
     }
+    recipe.loss.kind.get_or_insert(LossKind::Softmax);
+    // Now the kind is known; what it does not read is an error.
+    recipe.validate()?;
     let picture = first_picture(train.as_ref(), orientation(&recipe))?;
     let mut spec = choose_network(&mut recipe, picture.size)?;
     spec.classes = classes.len();
@@ -202,7 +206,7 @@ impl Setup {
             train_size: [self.train.spec().height, self.train.spec().width],
             mean: self.preprocess.mean.clone(),
             std: self.preprocess.std.clone(),
-            label_smoothing: self.recipe.loss.label_smoothing,
+            loss: loss(&self.recipe.loss),
             sgd,
             targets: match mix(&self.recipe) {
                 Some(_) => Targets::Dense,
@@ -223,6 +227,20 @@ impl Setup {
             recipe: to_json(&self.recipe),
             progress: serde_json::Value::Null,
             quantization: serde_json::Value::Null,
+        }
+    }
+}
+
+/// The recipe's loss.
+fn loss(loss: &recipe::Loss) -> Loss {
+    let label_smoothing = loss.label_smoothing;
+    match loss.kind {
+        // `prepare` has settled the kind.
+        None | Some(LossKind::Softmax) => CrossEntropy { label_smoothing, divisor: 1 }.into(),
+        Some(LossKind::Bce) => {
+            let recipe::Loss { target_threshold, pos_weight, .. } = *loss;
+            let divisor = 1;
+            BinaryCrossEntropy { label_smoothing, target_threshold, pos_weight, divisor }.into()
         }
     }
 }

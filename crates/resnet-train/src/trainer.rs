@@ -23,6 +23,7 @@ use crate::engine::{BatchTargets, Engine};
 use crate::error::TrainError;
 use crate::evaluate::{Evaluation, evaluate};
 use crate::event::{self, End, Ending, Event};
+use crate::recipe::LossKind;
 use crate::run_folder::RunFolder;
 use crate::schedule::{Hyper, Position, hyper};
 use crate::score::Score;
@@ -245,7 +246,7 @@ impl<'a> Trainer<'a> {
         let hyper = self.hyper();
         let targets = match self.engine.plan().targets {
             Targets::Classes => BatchTargets::Classes(&batch.labels),
-            Targets::Dense => BatchTargets::Distributions(&batch.targets),
+            Targets::Dense => BatchTargets::Dense(&batch.targets),
         };
         let forward = self.engine.gradients(&batch.pixels, targets, self.progress.step)?;
         if !forward.loss.is_finite() {
@@ -280,15 +281,20 @@ impl<'a> Trainer<'a> {
         Ok(())
     }
 
-    /// A fresh network knows nothing: its loss is near the logarithm of the number of classes. Far
-    /// from it, pixels or labels are probably not what they should be.
+    /// A fresh network knows nothing: its loss is near the logarithm of the number of classes, or of two
+    /// where each class is by itself. Far from it, pixels or labels are probably not what they should be.
     fn check_first_loss(&mut self, loss: f64) -> Result<(), TrainError> {
         // Fresh networks of all families lie between 0.9 and 1.6 times the logarithm.
         const FAR: f64 = 2.5;
-        let expected = (self.setup.classes.len() as f64).ln();
+        let (expected, name) = match self.setup.recipe.loss.kind {
+            None | Some(LossKind::Softmax) => {
+                ((self.setup.classes.len() as f64).ln(), "ln(classes)")
+            }
+            Some(LossKind::Bce) => (std::f64::consts::LN_2, "ln(2)"),
+        };
         if self.setup.is_fresh && !(expected / FAR..=expected * FAR).contains(&loss) {
             let text = format!(
-                "the first loss is {loss:.3}, a fresh network's should be near ln(classes) = \
+                "the first loss is {loss:.3}, a fresh network's should be near {name} = \
                  {expected:.3}: look at the pictures' mean and std, and at the labels"
             );
             self.report.note(Event::Notice(text))?;

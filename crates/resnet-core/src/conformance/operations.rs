@@ -2,7 +2,7 @@
 
 use super::{Bound, Bounds, Case, Given, Run};
 use crate::graph::{Graph, TensorId, TensorType};
-use crate::op::{Conv2d, CrossEntropy, DType, Op, Pool2d, Sgd, SubsamplePad};
+use crate::op::{BinaryCrossEntropy, Conv2d, CrossEntropy, DType, Op, Pool2d, Sgd, SubsamplePad};
 use crate::oracle::{self, uniform};
 use Bound::{Exact, Largest, Products};
 
@@ -327,6 +327,28 @@ fn classifiers() -> Vec<Case> {
             made.output("probabilities", y[1], Largest(cout));
             let op = Op::CrossEntropyGrad(constants);
             cases.push(made.only(op, &[y[1], targets], Largest(cout)));
+        }
+        for (kind, label_smoothing, target_threshold, pos_weight) in [
+            ("classes", 0.0, None, 1.0),
+            ("smoothed", 0.1, None, 1.0),
+            ("dense", 0.1, None, 2.5),
+            ("thresholded", 0.1, Some(0.2), 1.0),
+        ] {
+            let divisor = n + 2;
+            let constants =
+                BinaryCrossEntropy { label_smoothing, target_threshold, pos_weight, divisor };
+            let mut made = Made::new(format!("binary_cross_entropy {kind} of {n}x{cout}"));
+            let logits = made.input("logits", Kind::Centred, &[n, cout]);
+            let targets = if ["dense", "thresholded"].contains(&kind) {
+                made.input("targets", Kind::Unit, &[n, cout])
+            } else {
+                let labels: Vec<u32> = (0..n as u32).map(|i| i * 7 % cout as u32).collect();
+                made.words("labels", &labels)
+            };
+            let y = made.node(Op::BinaryCrossEntropy(constants), &[logits, targets]);
+            made.output("loss", y[0], Largest(n * cout));
+            let op = Op::BinaryCrossEntropyGrad(constants);
+            cases.push(made.only(op, &[logits, targets], Largest(1)));
         }
     }
     cases

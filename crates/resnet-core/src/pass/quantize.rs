@@ -300,6 +300,7 @@ impl<'a> Pass<'a> {
             | Op::Dropout { .. }
             | Op::StochasticDepth { .. }
             | Op::CrossEntropy(_)
+            | Op::BinaryCrossEntropy(_)
             | Op::Quantize(_)
             | Op::Dequantize(_)
             | Op::Int8Conv2d(_)
@@ -324,6 +325,7 @@ impl<'a> Pass<'a> {
             | Op::DropoutGrad
             | Op::StochasticDepthGrad
             | Op::CrossEntropyGrad(_)
+            | Op::BinaryCrossEntropyGrad(_)
             | Op::ClipFactor { .. }
             | Op::SgdUpdate(_)) => {
                 let inputs = node.inputs.iter().map(|&id| self.real(id));

@@ -96,6 +96,9 @@ pub(super) fn evaluate<R: Real>(op: &Op, x: &Operands<'_, R>) -> Vec<Value<R>> {
             let (loss, probabilities) = loss::cross_entropy(constants, x.real(0), x.value(1));
             reals([vec![loss], probabilities])
         }
+        Op::BinaryCrossEntropy(constants) => {
+            real(vec![loss::binary_cross_entropy(constants, x.real(0), x.value(1))])
+        }
         Op::Quantize(affine) => vec![Value::U8(int8::quantize(*affine, x.real(0)))],
         Op::Dequantize(affine) => real(int8::dequantize(*affine, x.bytes(0))),
         Op::Int8Conv2d(op) => {
@@ -148,6 +151,9 @@ pub(super) fn evaluate<R: Real>(op: &Op, x: &Operands<'_, R>) -> Vec<Value<R>> {
         }
         Op::CrossEntropyGrad(constants) => {
             real(loss::cross_entropy_grad(constants, x.real(0), x.value(1)))
+        }
+        Op::BinaryCrossEntropyGrad(constants) => {
+            real(loss::binary_cross_entropy_grad(constants, x.real(0), x.value(1)))
         }
         Op::ClipFactor { max_norm } => {
             let gradients: Vec<_> = (0..x.values.len()).map(|i| x.real(i)).collect();

@@ -23,7 +23,7 @@ fn every_operation_has_a_case() {
         .flat_map(|case| case.graphs().flat_map(|graph| &graph.nodes))
         .map(|node| node.op.name())
         .collect();
-    assert_eq!(ops.len(), 42, "{ops:?}");
+    assert_eq!(ops.len(), 44, "{ops:?}");
     let names: BTreeSet<&str> = cases.iter().map(|case| case.name.as_str()).collect();
     assert_eq!(names.len(), cases.len(), "every case has a name of its own");
 }

@@ -5,7 +5,7 @@ use resnet_core::executor::{Executor, Input, StepId};
 use resnet_core::grad::gradients;
 use resnet_core::graph::{Graph, GraphError, StateRole, TensorId, TensorType};
 use resnet_core::init::initial_state;
-use resnet_core::op::{Conv2d, CrossEntropy, DType, Op, Pool2d, SubsamplePad};
+use resnet_core::op::{BinaryCrossEntropy, Conv2d, CrossEntropy, DType, Op, Pool2d, SubsamplePad};
 use resnet_core::reference::ReferenceExecutor;
 use resnet_core::rng::{Purpose, Stream};
 use resnet_core::spec::{NetworkSpec, ShortcutKind, StemKind};
@@ -253,6 +253,22 @@ fn dense_targets_that_do_not_sum_to_one_have_the_right_gradients() {
     graph.outputs.push(("loss".into(), loss));
     let graph = gradients(&graph, loss).unwrap();
     check_graph(&graph, &[Input::F32(&[0.3, 0.1, 0.9, 0.0, 0.5, 0.25])], |_, _| {});
+}
+
+#[test]
+fn binary_targets_of_each_kind_have_the_right_gradients() {
+    for (target_threshold, pos_weight) in [(None, 1.0), (None, 2.5), (Some(0.4), 1.0)] {
+        let mut graph = Graph::default();
+        let logits = graph.state("logits", StateRole::Bias, &[2, 3]);
+        let targets = graph.input("targets", TensorType::f32(&[2, 3]));
+        let constants =
+            BinaryCrossEntropy { label_smoothing: 0.2, target_threshold, pos_weight, divisor: 7 };
+        let op = Op::BinaryCrossEntropy(constants);
+        let loss = graph.node("loss", op, &[logits, targets]).unwrap()[0];
+        graph.outputs.push(("loss".into(), loss));
+        let graph = gradients(&graph, loss).unwrap();
+        check_graph(&graph, &[Input::F32(&[1.0, 0.1, 0.9, 0.0, 0.5, 0.25])], |_, _| {});
+    }
 }
 
 /// A network small enough to differentiate by hand.

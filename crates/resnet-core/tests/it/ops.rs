@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use resnet_core::executor::{Executor, Input};
 use resnet_core::graph::{Graph, TensorId, TensorType};
-use resnet_core::op::{Conv2d, CrossEntropy, DType, Op, Pool2d, SubsamplePad};
+use resnet_core::op::{BinaryCrossEntropy, Conv2d, CrossEntropy, DType, Op, Pool2d, SubsamplePad};
 use resnet_core::oracle::{Summary, uniform};
 use resnet_core::reference::ReferenceExecutor;
 use serde::Deserialize;
@@ -64,6 +64,7 @@ impl Case {
             "positive" => u.iter().map(|u| 0.5 + u).collect(),
             "ties" => u.iter().map(|u| (4.0 * u).floor()).collect(),
             "labels" => u.iter().map(|u| (u * self.number("classes")).floor()).collect(),
+            "many" => u.iter().map(|&u| f64::from(u8::from(0.6 < u))).collect(),
             "simplex" => u
                 .chunks(shape[1])
                 .flat_map(|row| {
@@ -338,26 +339,48 @@ fn cross_entropy_and_its_gradient_equal_pytorch() {
         if case.inputs.contains_key("class_weights") {
             return;
         }
-        let n = case.shape("x")[0];
-        let loss = CrossEntropy { label_smoothing: case.number("smoothing"), divisor: n };
-        let factor = case.number("factor");
-        let mut bench = Bench::default();
-        let logits = case.values("x").iter().map(|x| factor * x).collect();
-        let logits = bench.tensor("x", case.shape("x"), logits);
-        let labels: Vec<u32> = match case.inputs.get("labels") {
-            Some(_) => case.values("labels").into_iter().map(|label| label as u32).collect(),
-            None => Vec::new(),
-        };
-        let (targets, inputs) = if labels.is_empty() {
-            (bench.made(case, "targets"), vec![])
-        } else {
-            let ty = TensorType::new(&[n], DType::U32);
-            (bench.graph.input("labels", ty), vec![Input::U32(&labels)])
-        };
+        let divisor = case.shape("x")[0];
+        let loss = CrossEntropy { label_smoothing: case.number("smoothing"), divisor };
+        let (mut bench, logits, targets, labels) = loss_bench(case);
+        let inputs: Vec<Input<'_>> = labels.iter().map(|labels| Input::U32(labels)).collect();
         let y = bench.node(Op::CrossEntropy(loss), &[logits, targets]);
         let dx = bench.node(Op::CrossEntropyGrad(loss), &[y[1], targets]);
         bench.output("loss", y[0]);
         bench.output("dx", dx[0]);
         bench.compare(case, &inputs);
     });
+}
+
+#[test]
+fn binary_cross_entropy_and_its_gradient_equal_pytorch_and_timm() {
+    for_each("binary_losses", "binary", |case| {
+        let loss = BinaryCrossEntropy {
+            label_smoothing: case.number("smoothing"),
+            target_threshold: case.attributes["threshold"].as_f64(),
+            pos_weight: case.number("weight"),
+            divisor: case.shape("x")[0],
+        };
+        let (mut bench, logits, targets, labels) = loss_bench(case);
+        let inputs: Vec<Input<'_>> = labels.iter().map(|labels| Input::U32(labels)).collect();
+        let y = bench.node(Op::BinaryCrossEntropy(loss), &[logits, targets]);
+        let dx = bench.node(Op::BinaryCrossEntropyGrad(loss), &[logits, targets]);
+        bench.output("loss", y[0]);
+        bench.output("dx", dx[0]);
+        bench.compare(case, &inputs);
+    });
+}
+
+/// A graph with the logits and targets of a case; the labels, where the targets are class numbers.
+fn loss_bench(case: &Case) -> (Bench, TensorId, TensorId, Option<Vec<u32>>) {
+    let mut bench = Bench::default();
+    let factor = case.number("factor");
+    let logits = case.values("x").iter().map(|x| factor * x).collect();
+    let logits = bench.tensor("x", case.shape("x"), logits);
+    if !case.inputs.contains_key("labels") {
+        let targets = bench.made(case, "targets");
+        return (bench, logits, targets, None);
+    }
+    let labels = case.values("labels").into_iter().map(|label| label as u32).collect();
+    let targets = bench.graph.input("labels", TensorType::new(&case.shape("x")[..1], DType::U32));
+    (bench, logits, targets, Some(labels))
 }

@@ -1,6 +1,6 @@
 //! Running: one step of a plan, one arm a kind of work, calls its kernel.
 
-use resnet_core::op::CrossEntropy;
+use resnet_core::op::{BinaryCrossEntropy, CrossEntropy};
 use resnet_core::rng::Purpose;
 use resnet_simd::Isa;
 
@@ -281,6 +281,14 @@ fn other_work(machine: Machine<'_>, work: &Work, at: &Operands<'_>) {
             let (probabilities, dlogits) = (at.read(*probabilities), at.write(*dlogits));
             loss::cross_entropy_grad(pool, spec, probabilities, dlogits);
         }
+        Work::BinaryCrossEntropy { loss_spec, classes, dense, logits, targets, loss } => {
+            let spec = binary_of(at, *loss_spec, *classes, (*targets, *dense));
+            at.write(*loss)[0] = loss::binary::cross_entropy(spec, at.read(*logits)) as f32;
+        }
+        Work::BinaryCrossEntropyGrad { loss_spec, classes, dense, logits, targets, dlogits } => {
+            let spec = binary_of(at, *loss_spec, *classes, (*targets, *dense));
+            loss::binary::cross_entropy_grad(pool, spec, at.read(*logits), at.write(*dlogits));
+        }
         Work::Dropout { p, stream, x, seed, step, y, mask } => {
             let from = dropping(at, Purpose::Dropout, (*seed, *step), (*stream, *p));
             let mask = at.write(*mask);
@@ -327,12 +335,26 @@ fn loss_of<'m>(
     classes: usize,
     (targets, dense): (Slot, bool),
 ) -> loss::Loss<'m> {
-    let targets = if dense {
+    let targets = targets_of(at, targets, dense);
+    loss::Loss { spec, classes, targets, weights: loss::Weights::default() }
+}
+
+/// The loss of a step that takes each class by itself.
+fn binary_of<'m>(
+    at: &Operands<'m>,
+    spec: BinaryCrossEntropy,
+    classes: usize,
+    (targets, dense): (Slot, bool),
+) -> loss::binary::Loss<'m> {
+    loss::binary::Loss { spec, classes, targets: targets_of(at, targets, dense) }
+}
+
+fn targets_of<'m>(at: &Operands<'m>, targets: Slot, dense: bool) -> loss::Targets<'m> {
+    if dense {
         loss::Targets::Dense(at.read(targets))
     } else {
         loss::Targets::Classes(at.read_u32(targets))
-    };
-    loss::Loss { spec, classes, targets, weights: loss::Weights::default() }
+    }
 }
 
 /// Where the mask of a step comes from.

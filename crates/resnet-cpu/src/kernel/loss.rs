@@ -10,6 +10,8 @@
 //! Smoothing: Szegedy et al. 2015, arXiv:1512.00567, section 7. Everything is computed in f64 on
 //! `libm`, the same everywhere; there is no vector version, as a step has a few thousand logits.
 
+pub mod binary;
+
 use resnet_core::op::CrossEntropy;
 
 use crate::threads::ThreadPool;
@@ -21,6 +23,30 @@ pub enum Targets<'a> {
     Classes(&'a [u32]),
     /// A distribution for each sample, `[n, classes]`.
     Dense(&'a [f32]),
+}
+
+impl Targets<'_> {
+    /// The target of class `k` of sample `n`.
+    fn at(&self, n: usize, k: usize, classes: usize) -> f64 {
+        match self {
+            Targets::Classes(labels) => f64::from(u8::from(labels[n] as usize == k)),
+            Targets::Dense(dense) => f64::from(dense[n * classes + k]),
+        }
+    }
+
+    /// Checks that they are for so many logits, and gives the number of samples.
+    #[track_caller]
+    fn assert_fits(&self, logits: usize, classes: usize) -> usize {
+        let samples = match self {
+            Targets::Classes(labels) => {
+                assert!(labels.iter().all(|&k| (k as usize) < classes), "a class of the net");
+                labels.len()
+            }
+            Targets::Dense(dense) => dense.len() / classes,
+        };
+        assert_eq!(samples * classes, logits);
+        samples
+    }
 }
 
 /// Factors on the terms of the loss; None is 1.
@@ -49,10 +75,7 @@ impl Loss<'_> {
     /// `t[n,k]`.
     fn target(&self, n: usize, k: usize) -> f64 {
         let s = self.spec.label_smoothing;
-        let target = match self.targets {
-            Targets::Classes(labels) => f64::from(u8::from(labels[n] as usize == k)),
-            Targets::Dense(dense) => f64::from(dense[n * self.classes + k]),
-        };
+        let target = self.targets.at(n, k, self.classes);
         let weight = self.weights.classes.map_or(1.0, |w| f64::from(w[k]));
         weight * ((1.0 - s) * target + s / self.classes as f64)
     }
@@ -65,14 +88,7 @@ impl Loss<'_> {
 
     #[track_caller]
     fn assert_fits(&self, logits: usize) {
-        let samples = match self.targets {
-            Targets::Classes(labels) => {
-                assert!(labels.iter().all(|&k| (k as usize) < self.classes), "a class of the net");
-                labels.len()
-            }
-            Targets::Dense(dense) => dense.len() / self.classes,
-        };
-        assert_eq!(samples * self.classes, logits);
+        let samples = self.targets.assert_fits(logits, self.classes);
         self.weights.classes.iter().for_each(|w| assert_eq!(w.len(), self.classes));
         self.weights.samples.iter().for_each(|u| assert_eq!(u.len(), samples));
     }

@@ -248,10 +248,21 @@ table! {
 }
 
 table! {
-    /// What is minimised: softmax cross-entropy, averaged over the batch.
+    /// What is minimised, averaged over the batch.
     Loss as "loss" {
-        /// Weight of the uniform distribution mixed into the targets.
+        /// `"softmax"`: softmax cross-entropy (PyTorch's CrossEntropyLoss), or `"bce"`: binary
+        /// cross-entropy of each class by itself, averaged over the classes, too (BCEWithLogitsLoss).
+        /// Without it: `"bce"` where pictures may have several classes, else `"softmax"`.
+        kind: Option<LossKind> = None;
+        /// Weight `s` of the uniform distribution mixed into the targets: `(1 - s) * target + s /
+        /// classes`, in both kinds.
         label_smoothing: f64 = 0.0;
+        /// `bce`: targets above this, after smoothing and mixing, become 1 and all others 0 (timm's
+        /// `--bce-target-thresh`). Without it: they stay as they are.
+        target_threshold: Option<f64> = None;
+        /// `bce`: what a class that is there counts beside one that is not (PyTorch's `pos_weight`, one
+        /// for all classes).
+        pos_weight: f64 = 1.0;
     }
 }
 
@@ -314,6 +325,16 @@ pub enum DecayGroup {
     All,
     /// Weights of convolutions and classifier.
     Weights,
+}
+
+/// What is minimised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LossKind {
+    /// Softmax cross-entropy.
+    Softmax,
+    /// Binary cross-entropy of each class.
+    Bce,
 }
 
 /// How the learning rate falls.

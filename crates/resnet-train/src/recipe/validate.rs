@@ -1,6 +1,6 @@
 //! Which numbers a recipe may hold.
 
-use super::{Recipe, RecipeError, ScheduleKind, VERSION};
+use super::{LossKind, Recipe, RecipeError, ScheduleKind, VERSION};
 
 const POSITIVE: &str = "above 0";
 const NOT_NEGATIVE: &str = "0 or more";
@@ -88,7 +88,22 @@ impl Recipe {
         if optimizer.nesterov && optimizer.momentum == 0.0 {
             return Err(out_of_range("optimizer.momentum", 0.0, "above 0 with nesterov"));
         }
-        below_one("loss.label_smoothing", self.loss.label_smoothing)
+        self.validate_loss()
+    }
+
+    fn validate_loss(&self) -> Result<(), RecipeError> {
+        let loss = &self.loss;
+        below_one("loss.label_smoothing", loss.label_smoothing)?;
+        positive("loss.pos_weight", loss.pos_weight)?;
+        let threshold = loss.target_threshold.unwrap_or(0.0);
+        below_one("loss.target_threshold", threshold)?;
+        if loss.kind != Some(LossKind::Softmax) {
+            return Ok(());
+        }
+        if loss.target_threshold.is_some() {
+            return Err(out_of_range("loss.target_threshold", threshold, "none with softmax"));
+        }
+        check("loss.pos_weight", loss.pos_weight, loss.pos_weight == 1.0, "1 with softmax")
     }
 
     fn validate_schedule(&self) -> Result<(), RecipeError> {

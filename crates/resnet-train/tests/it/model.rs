@@ -131,7 +131,7 @@ fn a_distribution_with_one_class_is_that_class() {
     };
     use resnet_core::step::Targets;
     let classes = loss(Targets::Classes, BatchTargets::Classes(&batch.labels));
-    assert_eq!(loss(Targets::Dense, BatchTargets::Distributions(&dense)), classes);
+    assert_eq!(loss(Targets::Dense, BatchTargets::Dense(&dense)), classes);
 }
 
 #[test]

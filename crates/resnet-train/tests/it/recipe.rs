@@ -110,6 +110,14 @@ hint: docs/recipes.md lists every key with its type and meaning
 loss.label_smoothing is NaN, expected from 0 to below 1
 hint: docs/recipes.md lists every key with its type and meaning
 "#);
+    insta::assert_snapshot!(error("", &["loss.kind=softmax", "loss.pos_weight=2"]), @r#"
+loss.pos_weight is 2, expected 1 with softmax
+hint: docs/recipes.md lists every key with its type and meaning
+"#);
+    insta::assert_snapshot!(error("", &["loss.kind=softmax", "loss.target_threshold=0.2"]), @r#"
+loss.target_threshold is 0.2, expected none with softmax
+hint: docs/recipes.md lists every key with its type and meaning
+"#);
     insta::assert_snapshot!(error("[augment]\nmixup = -0.2\n", &[]), @r#"
 augment.mixup is -0.2, expected 0 or more
 hint: docs/recipes.md lists every key with its type and meaning

@@ -267,6 +267,15 @@ fn a_run_on_mixed_pictures_that_stops_within_an_epoch_goes_on_to_the_bit() {
 }
 
 #[test]
+fn a_run_of_binary_cross_entropy_goes_on_to_the_bit() {
+    let changes = ["loss.kind=bce", "loss.label_smoothing=0.1", "augment.mixup=0.4"];
+    let expected = uninterrupted(&changes);
+    let folder = tempfile::tempdir().unwrap();
+    stop_after(folder.path(), &changes, 4);
+    finish_and_compare(folder.path(), "binary", &expected);
+}
+
+#[test]
 fn limits_stop_a_run_that_then_goes_on_to_the_bit() {
     let expected = uninterrupted(&[]);
     let folder = tempfile::tempdir().unwrap();

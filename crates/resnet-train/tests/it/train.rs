@@ -66,10 +66,15 @@ fn a_tiny_set_is_learnt_and_the_run_tells_it() {
 
 #[test]
 fn a_tiny_set_is_learnt_from_mixed_pictures() {
-    for mixed in ["augment.mixup=0.2", "augment.cutmix=1.0"] {
+    let softmax = "loss.kind=softmax";
+    for (mixed, loss, lr) in [
+        ("augment.mixup=0.2", softmax, "optimizer.lr=0.1"),
+        ("augment.cutmix=1.0", softmax, "optimizer.lr=0.1"),
+        ("augment.mixup=0.2", "loss.kind=bce", "optimizer.lr=0.2"),
+    ] {
         let folder = tempfile::tempdir().unwrap();
         let set = "data.source=generated:classes=2,images=200,size=16";
-        let changes = [set, "augment.steps=", "optimizer.lr=0.1", "train.epochs=12", mixed];
+        let changes = [set, "augment.steps=", lr, "train.epochs=12", mixed, loss];
         let recipe = tiny::recipe(&changes);
         let end = tiny::run(folder.path(), &recipe, tiny::executor(), Watch::default()).unwrap();
         assert!(0.7 < end.best_top1.unwrap(), "{mixed}: {end:?}");
@@ -119,7 +124,9 @@ fn the_engine_and_the_reference_tell_the_same_story() {
         losses
     };
     let mixed = ["augment.mixup=0.4", "augment.cutmix=1.0", "loss.label_smoothing=0.1"];
-    for changes in [&[][..], &mixed] {
+    let binary = ["loss.kind=bce", "loss.target_threshold=0.2", "loss.pos_weight=2"];
+    let binary_mixed = [&binary[..], &mixed].concat();
+    for changes in [&[][..], &mixed, &binary, &binary_mixed] {
         let engine = losses(tiny::executor(), changes);
         let reference = losses(Box::new(ReferenceExecutor::<f64>::new()), changes);
         // Six steps at a low rate: roundings of f32 have not grown yet.

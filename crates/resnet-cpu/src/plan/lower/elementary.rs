@@ -87,6 +87,22 @@ impl Lowering<'_> {
                 targets: inputs[1],
                 dlogits: y,
             },
+            Op::BinaryCrossEntropy(loss_spec) => Work::BinaryCrossEntropy {
+                loss_spec: *loss_spec,
+                classes: self.channels(node.inputs[0]),
+                dense: self.is_dense(node),
+                logits: x,
+                targets: inputs[1],
+                loss: y,
+            },
+            Op::BinaryCrossEntropyGrad(loss_spec) => Work::BinaryCrossEntropyGrad {
+                loss_spec: *loss_spec,
+                classes: self.channels(node.inputs[0]),
+                dense: self.is_dense(node),
+                logits: x,
+                targets: inputs[1],
+                dlogits: y,
+            },
             Op::Quantize(affine) => Work::Int8(Int8Work::Quantize { affine: *affine, x, y }),
             Op::Dequantize(affine) => Work::Int8(Int8Work::Dequantize { affine: *affine, x, y }),
             Op::Int8MaxPool(pool) => {

@@ -7,7 +7,6 @@
 //! other block's output is.
 
 use resnet_core::graph::{NodeId, TensorId};
-use resnet_core::op::Op;
 
 use super::Lowering;
 use crate::plan::Work;
@@ -39,7 +38,7 @@ impl Lowering<'_> {
     pub(super) fn restore_inputs(&mut self, id: NodeId) {
         let graph = self.graph;
         let node = &graph.nodes[id.0 as usize];
-        self.recompute.backward |= matches!(node.op, Op::CrossEntropyGrad(_));
+        self.recompute.backward |= node.op.is_loss_gradient();
         if !self.recompute.backward {
             return;
         }
