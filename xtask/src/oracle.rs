@@ -28,9 +28,10 @@ enum Data {
     Needed,
 }
 
-const SCRIPTS: [Script; 12] = [
+const SCRIPTS: [Script; 13] = [
     script("ops", "fixtures", Data::Unused),
     script("training", "fixtures", Data::Unused),
+    script("scores", "fixtures", Data::Unused),
     script("networks", "fixtures", Data::Unused),
     script("layout", "fixtures", Data::Welcome("torchvision-layout-reference.json")),
     script("curve", "fixtures", Data::Needed),

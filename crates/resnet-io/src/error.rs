@@ -189,6 +189,12 @@ pub enum DataError {
         /// What the encoder said.
         reason: String,
     },
+    /// Something that pictures of several classes cannot have.
+    #[error("{what} needs pictures of one class each, and these may have several")]
+    NeedsOneClass {
+        /// What needs them.
+        what: &'static str,
+    },
     /// Shards of other pictures, or packed in another way.
     #[error("{place}: says that the folder holds shards of other pictures, or packed otherwise", place = place.display())]
     OtherPack {
@@ -267,6 +273,9 @@ impl DataError {
             DataError::SplitTwice { .. } => "leave --val-fraction or --fold out".into(),
             DataError::TooLarge { .. } => "scale it down, or leave it out".into(),
             DataError::Encode { .. } => "--resize scales pictures down".into(),
+            DataError::NeedsOneClass { .. } => {
+                "leave it out, or give a list with a column `label` of one class each".into()
+            }
             DataError::OtherPack { .. } => {
                 "another --out packs anew; the same flags go on with what is there".into()
             }

@@ -60,16 +60,18 @@ pub struct LoaderSpec {
     pub workers: usize,
 }
 
-/// A batch: `[images, height, width, channels]` bytes and a class for each.
+/// A batch: `[images, height, width, channels]` bytes and the classes of each.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Batch {
     /// Step within the epoch, from 0.
     pub step: usize,
     /// u8 NHWC.
     pub pixels: Vec<u8>,
-    /// The class of each picture; of a mixed one, the class that weighs more.
+    /// The class of each picture; of a mixed one, the class that weighs more. Empty where pictures have
+    /// any number of classes.
     pub labels: Vec<u32>,
-    /// Where pictures are mixed: the share of each class in each of them, `[images, classes]`; else empty.
+    /// How much of each class is in each picture, 0 to 1, `[images, classes]`: where pictures are mixed or
+    /// have any number of classes; else empty.
     pub targets: Vec<f32>,
     /// Where in the source each picture is.
     pub samples: Vec<u32>,
@@ -89,12 +91,12 @@ pub struct Broken {
 impl Batch {
     /// The number of pictures.
     pub fn len(&self) -> usize {
-        self.labels.len()
+        self.samples.len()
     }
 
     /// Whether every picture of it was broken.
     pub fn is_empty(&self) -> bool {
-        self.labels.is_empty()
+        self.samples.is_empty()
     }
 
     /// Takes all pictures out; the buffers stay.
@@ -110,6 +112,7 @@ impl Batch {
     fn append(&mut self, piece: &mut Batch) {
         self.pixels.append(&mut piece.pixels);
         self.labels.append(&mut piece.labels);
+        self.targets.append(&mut piece.targets);
         self.samples.append(&mut piece.samples);
         self.broken.append(&mut piece.broken);
     }
@@ -131,7 +134,8 @@ impl Loader {
     /// Checks that the batches can be made.
     ///
     /// # Errors
-    /// When the source is empty, or the batch size is 0, in training 1 or above the number of samples.
+    /// When the source is empty, or the batch size is 0, in training 1 or above the number of samples; when
+    /// classes are to be balanced of which a sample may have any number.
     pub fn new(source: Arc<dyn Source>, spec: LoaderSpec) -> Result<Loader, DataError> {
         let batch_size = spec.batch_size;
         let fail = |expected: String| Err(DataError::BatchSize { batch_size, expected });
@@ -149,6 +153,10 @@ impl Loader {
                 return fail(format!("at most the {} images of the training set", source.len()));
             }
             Mode::Train | Mode::Eval => {}
+        }
+        if spec.order.sampling == Sampling::Balanced && source.is_multi_label() {
+            let what = "data.sampling = \"balanced\"";
+            return Err(DataError::NeedsOneClass { what });
         }
         Ok(Loader { filler: Arc::new(Filler::new(source, spec)) })
     }

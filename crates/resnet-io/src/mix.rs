@@ -142,6 +142,17 @@ pub fn targets(labels: &[u32], classes: usize, share: f64) -> Vec<f32> {
     targets
 }
 
+/// Mixes targets `[images, classes]` of any number of classes: `share` of a picture's own, the rest of those of
+/// the one before it.
+pub fn mix_targets(targets: &[f32], classes: usize, share: f64) -> Vec<f32> {
+    let before = targets.len().saturating_sub(classes);
+    let other = targets[before..].iter().chain(&targets[..before]);
+    let mixed = |(own, other): (&f32, &f32)| {
+        (share * f64::from(*own) + (1.0 - share) * f64::from(*other)) as f32
+    };
+    targets.iter().zip(other).map(mixed).collect()
+}
+
 /// Replaces each class by that of the two which weighs more, the picture's own where both weigh the same.
 pub fn heavier_labels(labels: &mut [u32], share: f64) {
     if share < 0.5 {

@@ -76,6 +76,9 @@ pub fn pack(
         .into_iter()
         .filter_map(|(name, source)| source.as_ref().map(|source| (name, source.as_ref())))
         .collect();
+    if parts.iter().any(|(_, source)| source.is_multi_label()) {
+        return Err(DataError::NeedsOneClass { what: "packing" });
+    }
     prepare(options, &parts)?;
     let pool = pool(options.threads);
     let mut report = PackReport::default();

@@ -9,6 +9,7 @@ mod imagenet;
 mod keyed;
 mod layout;
 mod list;
+mod multi_label;
 mod open;
 mod parquet;
 mod place;
@@ -23,6 +24,7 @@ pub use self::cifar::Cifar;
 pub use self::files::PictureFiles;
 pub use self::generated::{Generated, GeneratedSpec, GeneratedSplit};
 pub use self::idx::Idx;
+pub use self::multi_label::MultiLabel;
 pub use self::open::{DataSet, OpenOptions, open, open_any};
 pub use self::relabel::Relabelled;
 pub use self::subset::{Fold, HeldBack, Subset, hold_back};
@@ -42,8 +44,18 @@ pub trait Source: Send + Sync {
     /// The names of the classes; labels are positions in it.
     fn classes(&self) -> &[String];
 
-    /// The class of sample `index`.
+    /// The class of sample `index`, where each sample has one.
     fn label(&self, index: usize) -> u32;
+
+    /// All classes of sample `index`: of one source always the same kind of [`Labels`].
+    fn labels(&self, index: usize) -> Labels<'_> {
+        Labels::One(self.label(index))
+    }
+
+    /// Whether samples have any number of classes.
+    fn is_multi_label(&self) -> bool {
+        !self.is_empty() && matches!(self.labels(0), Labels::Many(_))
+    }
 
     /// What to call sample `index` in a message: a path, or a file and record.
     fn name(&self, index: usize) -> String;
@@ -67,6 +79,25 @@ pub trait Source: Send + Sync {
     /// # Errors
     /// When the file cannot be read.
     fn read(&self, index: usize) -> Result<Encoded<'_>, DataError>;
+}
+
+/// The classes of a sample.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Labels<'a> {
+    /// Exactly one, as every sample of its source.
+    One(u32),
+    /// Any number of them, ascending; perhaps none.
+    Many(&'a [u32]),
+}
+
+impl Labels<'_> {
+    /// The classes, ascending.
+    pub fn as_slice(&self) -> &[u32] {
+        match self {
+            Labels::One(label) => std::slice::from_ref(label),
+            Labels::Many(labels) => labels,
+        }
+    }
 }
 
 /// A sample as its source has it.

@@ -6,12 +6,13 @@ use resnet_io::loader::{Broken, Loader};
 
 use crate::engine::Engine;
 use crate::error::TrainError;
+use crate::score::multi_label::Rankings;
 use crate::score::{Score, Sums};
 
 /// What an evaluation found.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Evaluation {
-    /// Hits and loss over the pictures that could be read.
+    /// Quality and loss over the pictures that could be read.
     pub score: Score,
     /// The others.
     pub broken: Vec<Broken>,
@@ -21,7 +22,8 @@ pub struct Evaluation {
 
 /// Evaluates a network on all pictures of a loader; none if `stop` became true before the end.
 ///
-/// `positions` holds, for each class of the pictures, its number in the network.
+/// `positions` holds, for each class of the pictures, its number in the network. Pictures of any number of
+/// classes are scored by mAP and F1, those of one by top-1 and top-5.
 ///
 /// # Errors
 /// When pictures cannot be read or the executor refuses them.
@@ -32,7 +34,8 @@ pub fn evaluate(
     stop: &AtomicBool,
     on_progress: &mut dyn FnMut(u64),
 ) -> Result<Option<Evaluation>, TrainError> {
-    let mut sums = Sums::default();
+    let (mut sums, mut done) = (Sums::default(), 0);
+    let mut rankings = loader.source().is_multi_label().then(Rankings::default);
     let (mut broken, mut predictions) = (Vec::new(), Vec::new());
     let mut labels = Vec::new();
     let mut batches = loader.epoch(0, 0);
@@ -43,17 +46,38 @@ pub fn evaluate(
         broken.append(&mut batch.broken);
         if !batch.is_empty() {
             let logits = engine.logits(&batch.pixels)?;
-            labels.clear();
-            labels.extend(batch.labels.iter().map(|&label| positions[label as usize]));
-            sums.add_logits(&logits, &labels);
             let classes = logits.len() / batch.len();
+            if let Some(rankings) = &mut rankings {
+                rankings.add(&logits, &placed(&batch.targets, positions, classes), classes);
+            } else {
+                labels.clear();
+                labels.extend(batch.labels.iter().map(|&label| positions[label as usize]));
+                sums.add_logits(&logits, &labels);
+            }
+            done += batch.len() as u64;
             predictions.extend(logits.chunks_exact(classes).map(arg_max));
         }
-        on_progress(sums.images + broken.len() as u64);
+        on_progress(done + broken.len() as u64);
         batches.recycle(batch);
     }
-    let score = sums.score(broken.len() as u64);
+    let skipped = broken.len() as u64;
+    let score = match &rankings {
+        Some(rankings) => rankings.score(skipped),
+        None => sums.score(skipped),
+    };
     Ok(Some(Evaluation { score, broken, predictions }))
+}
+
+/// Targets `[n, positions.len()]` of the pictures' classes as `[n, classes]` of the network's.
+fn placed(targets: &[f32], positions: &[u32], classes: usize) -> Vec<f32> {
+    let rows = targets.chunks_exact(positions.len());
+    let mut placed = vec![0.0; rows.len() * classes];
+    for (row, placed) in rows.zip(placed.chunks_exact_mut(classes)) {
+        for (&target, &position) in row.iter().zip(positions) {
+            placed[position as usize] = target.max(placed[position as usize]);
+        }
+    }
+    placed
 }
 
 /// The class of the highest logit, the lowest of equals.

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::score::Score;
+use crate::score::{Quality, Score};
 
 /// The keys whose values depend on time, and on nothing else does their presence depend.
 pub const TIME_KEYS: [&str; 3] = ["seconds", "images_per_second", "wait_fraction"];
@@ -91,8 +91,12 @@ pub struct Step {
     pub epoch: u64,
     /// Mean loss of the batch.
     pub loss: f64,
-    /// Share of the batch whose class has the highest logit.
-    pub top1: f64,
+    /// Share of the batch whose class has the highest logit, where pictures have one class.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub top1: Option<f64>,
+    /// F1 of all decisions on the batch together, where pictures have any number of classes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub f1_micro: Option<f64>,
     /// The learning rate of this update.
     pub lr: f64,
     /// The norm of all gradients before clipping, where they are clipped.
@@ -115,17 +119,15 @@ pub struct Epoch {
     pub step: u64,
     /// Mean loss over the epoch's pictures, each at its own step.
     pub train_loss: f64,
-    /// Share of them whose class had the highest logit at its step.
-    pub train_top1: f64,
-    /// Mean loss over the validation pictures; none without an evaluation.
+    /// Share of them whose class had the highest logit at its step, where pictures have one class.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub val_loss: Option<f64>,
-    /// Share of them whose class has the highest logit.
+    pub train_top1: Option<f64>,
+    /// F1 of all decisions on them together, where pictures have any number of classes.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub val_top1: Option<f64>,
-    /// Share of them whose class is among the five highest.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub val_top5: Option<f64>,
+    pub train_f1_micro: Option<f64>,
+    /// The score on the validation pictures; empty without an evaluation.
+    #[serde(flatten)]
+    pub val: Validation,
     /// Training pictures that could not be read, whose places others took.
     pub replaced: u64,
     /// Validation pictures that could not be read.
@@ -141,17 +143,37 @@ pub struct Epoch {
     pub seconds: f64,
 }
 
+/// A score on validation pictures: the keys that pictures of one class have, or of any number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Validation {
+    /// Mean loss.
+    #[serde(rename = "val_loss", skip_serializing_if = "Option::is_none")]
+    pub loss: Option<f64>,
+    /// Share of the pictures whose class has the highest logit.
+    #[serde(rename = "val_top1", skip_serializing_if = "Option::is_none")]
+    pub top1: Option<f64>,
+    /// Share of the pictures whose class is among the five highest.
+    #[serde(rename = "val_top5", skip_serializing_if = "Option::is_none")]
+    pub top5: Option<f64>,
+    /// Mean of the classes' average precisions.
+    #[serde(rename = "val_map", skip_serializing_if = "Option::is_none")]
+    pub map: Option<f64>,
+    /// Mean of the classes' F1.
+    #[serde(rename = "val_f1_macro", skip_serializing_if = "Option::is_none")]
+    pub f1_macro: Option<f64>,
+    /// F1 of all decisions together.
+    #[serde(rename = "val_f1_micro", skip_serializing_if = "Option::is_none")]
+    pub f1_micro: Option<f64>,
+}
+
 /// An evaluation outside the order of epochs.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Evaluation {
     /// Updates made.
     pub step: u64,
-    /// Mean loss over the validation pictures.
-    pub val_loss: f64,
-    /// Share of them whose class has the highest logit.
-    pub val_top1: f64,
-    /// Share of them whose class is among the five highest.
-    pub val_top5: f64,
+    /// The score on the validation pictures.
+    #[serde(flatten)]
+    pub val: Validation,
     /// Seconds that it took.
     pub seconds: f64,
 }
@@ -177,10 +199,16 @@ pub enum Ending {
 pub struct End {
     /// Why.
     pub ending: Ending,
-    /// The best evaluation's share of hits.
+    /// The best evaluation's share of hits, where pictures have one class.
     pub best_top1: Option<f64>,
     /// The last evaluation's share of hits.
     pub final_top1: Option<f64>,
+    /// The best evaluation's mAP, where pictures have any number of classes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub best_map: Option<f64>,
+    /// The last evaluation's mAP.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub final_map: Option<f64>,
     /// The run's folder.
     pub run: PathBuf,
     /// Updates made.
@@ -191,10 +219,21 @@ pub struct End {
     pub seconds: f64,
 }
 
-impl Evaluation {
-    pub(crate) fn new(step: u64, score: &Score, seconds: f64) -> Evaluation {
-        let Score { loss: val_loss, top1: val_top1, top5: val_top5, .. } = *score;
-        Evaluation { step, val_loss, val_top1, val_top5, seconds }
+impl Validation {
+    /// The score of an evaluation.
+    pub fn new(score: &Score) -> Validation {
+        let own = Validation { loss: Some(score.loss), ..Validation::default() };
+        match score.quality {
+            Quality::OneClass { top1, top5, .. } => {
+                Validation { top1: Some(top1), top5: Some(top5), ..own }
+            }
+            Quality::MultiLabel { map, f1_macro, f1_micro } => Validation {
+                map: Some(map),
+                f1_macro: Some(f1_macro),
+                f1_micro: Some(f1_micro),
+                ..own
+            },
+        }
     }
 }
 

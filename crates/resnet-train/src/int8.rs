@@ -208,6 +208,7 @@ pub fn write(model: &Model, path: &Path) -> Result<(), TrainError> {
         spec: json(serde_json::to_value(&model.spec)),
         preprocess: json(serde_json::to_value(&model.preprocess)),
         classes: model.classes.labels.clone(),
+        multi_label: model.multi_label,
         recipe: serde_json::Value::Null,
         progress: serde_json::Value::Null,
         quantization: json(serde_json::to_value(&int8.quantization)),
@@ -235,5 +236,13 @@ pub fn fresh(spec: &NetworkSpec, preprocess: Preprocess) -> Result<Model, TrainE
     let states =
         states.map(|s| StateTensor { name: s.name, shape: s.shape, values: s.values }).collect();
     let classes = crate::classes::Classes::default();
-    Ok(Model { spec: spec.clone(), preprocess, classes, states, int8: None, notices: Vec::new() })
+    Ok(Model {
+        spec: spec.clone(),
+        preprocess,
+        classes,
+        multi_label: false,
+        states,
+        int8: None,
+        notices: Vec::new(),
+    })
 }

@@ -24,6 +24,8 @@ use crate::engine::{Plan, StateTensor};
 use crate::error::{TrainError, io_error};
 use crate::int8::Int8Model;
 use crate::preprocess::{Preprocess, for_channels, usual_resize};
+use crate::score::multi_label::sigmoids;
+use crate::score::probabilities;
 use crate::suggest;
 
 /// A network with weights, ready for an executor.
@@ -35,6 +37,8 @@ pub struct Model {
     pub preprocess: Preprocess,
     /// Names of the classes, as far as they are known.
     pub classes: Classes,
+    /// Whether a picture may have any number of them, each with a probability of its own.
+    pub multi_label: bool,
     /// Parameters and statistics.
     pub states: Vec<StateTensor>,
     /// What makes it a network on bytes; none: it computes in f32.
@@ -129,14 +133,17 @@ impl Model {
             (None, None) => Classes::default(),
         };
         classes.check_count(spec.classes)?;
+        let multi_label = ours.as_ref().is_some_and(|file| file.meta.multi_label);
         spec.validate()?;
         colour_of(&spec)?;
         let Some(quantization) = quantization else {
             let states = matched_states(&spec, &file, Head::Keep, 0)?;
-            return Ok(Model { spec, preprocess, classes, states, int8: None, notices });
+            let int8 = None;
+            return Ok(Model { spec, preprocess, classes, multi_label, states, int8, notices });
         };
         let (int8, states) = Int8Model::read(&spec, &preprocess, quantization, &file)?;
-        Ok(Model { spec, preprocess, classes, states, int8: Some(int8), notices })
+        let int8 = Some(int8);
+        Ok(Model { spec, preprocess, classes, multi_label, states, int8, notices })
     }
 
     /// What the network sees of colours.
@@ -145,6 +152,11 @@ impl Model {
     /// A network that takes neither one channel nor three.
     pub fn colour(&self) -> Result<Colour, TrainError> {
         colour_of(&self.spec)
+    }
+
+    /// The probability of each class: of all classes together, or of each by itself.
+    pub fn probabilities(&self, logits: &[f32]) -> Vec<f64> {
+        if self.multi_label { sigmoids(logits) } else { probabilities(logits) }
     }
 
     /// The plan of an engine that only evaluates.

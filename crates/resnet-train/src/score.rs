@@ -1,7 +1,10 @@
 //! What a batch of logits is worth: loss and hits, summed so that the order of batches alone decides.
 
+pub mod multi_label;
+
 use serde::{Deserialize, Serialize};
 
+use self::multi_label::{Decisions, is_there};
 use crate::checkpoint::Bits;
 
 /// Sums over pictures. A checkpoint keeps the loss as bits, so that a resumed sum is the same sum.
@@ -16,23 +19,65 @@ pub struct Sums {
     pub top5: u64,
     /// Sum of the losses of single pictures.
     pub loss: Bits,
+    /// Decisions on single classes, where pictures have any number of them.
+    #[serde(default, skip_serializing_if = "Decisions::is_empty")]
+    pub decisions: Decisions,
 }
 
 /// A score of one evaluation, as fractions and a mean.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Score {
     /// Pictures that were read.
     pub images: u64,
-    /// Pictures whose class has the highest logit.
-    pub correct: u64,
-    /// That, as a share of the pictures.
-    pub top1: f64,
-    /// Share of pictures whose class is among the five highest logits.
-    pub top5: f64,
-    /// Mean cross-entropy.
+    /// How good the predictions are.
+    #[serde(flatten)]
+    pub quality: Quality,
+    /// Mean softmax cross-entropy; binary where pictures have any number of classes.
     pub loss: f64,
     /// Pictures that could not be read, and are not counted.
     pub skipped: u64,
+}
+
+/// How good predictions are.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Quality {
+    /// A picture has one class.
+    OneClass {
+        /// Pictures whose class has the highest logit.
+        correct: u64,
+        /// That, as a share of the pictures.
+        top1: f64,
+        /// Share of pictures whose class is among the five highest logits.
+        top5: f64,
+    },
+    /// A picture has any number of classes; [`multi_label`] defines the terms.
+    MultiLabel {
+        /// Mean of the classes' average precisions.
+        map: f64,
+        /// Mean of the classes' F1.
+        f1_macro: f64,
+        /// F1 of all decisions together.
+        f1_micro: f64,
+    },
+}
+
+impl Quality {
+    /// What evaluations are compared by: top-1, or mAP.
+    pub fn goal(&self) -> f64 {
+        match *self {
+            Quality::OneClass { top1, .. } => top1,
+            Quality::MultiLabel { map, .. } => map,
+        }
+    }
+
+    /// What that is called.
+    pub fn goal_name(&self) -> &'static str {
+        match self {
+            Quality::OneClass { .. } => "top-1",
+            Quality::MultiLabel { .. } => "mAP",
+        }
+    }
 }
 
 impl Sums {
@@ -50,6 +95,25 @@ impl Sums {
         self.loss.0 += mean_loss * labels.len() as f64;
     }
 
+    /// Adds a batch of pictures of any number of classes, whose mean loss is known; logits and targets are
+    /// `[n, classes]`.
+    pub fn add_decisions(&mut self, logits: &[f32], targets: &[f32], images: u64, mean_loss: f64) {
+        for (&logit, &target) in logits.iter().zip(targets) {
+            self.decisions.add(logit, is_there(target));
+        }
+        self.images += images;
+        self.loss.0 += mean_loss * images as f64;
+    }
+
+    /// Adds the sums of pictures that follow.
+    pub fn merge(&mut self, other: Sums) {
+        self.images += other.images;
+        self.top1 += other.top1;
+        self.top5 += other.top5;
+        self.loss.0 += other.loss.0;
+        self.decisions.merge(other.decisions);
+    }
+
     fn add_hits(&mut self, logits: &[f32], labels: &[u32]) {
         for (logits, &label) in rows(logits, labels).zip(labels) {
             let rank = rank(logits, label as usize);
@@ -59,17 +123,19 @@ impl Sums {
         self.images += labels.len() as u64;
     }
 
-    /// Means, for at least one picture.
+    /// Means over pictures of one class, of which there is at least one.
     pub fn score(&self, skipped: u64) -> Score {
-        let images = self.images as f64;
-        Score {
-            images: self.images,
+        let quality = Quality::OneClass {
             correct: self.top1,
-            top1: self.top1 as f64 / images,
-            top5: self.top5 as f64 / images,
-            loss: self.loss.0 / images,
-            skipped,
-        }
+            top1: self.mean(self.top1 as f64),
+            top5: self.mean(self.top5 as f64),
+        };
+        Score { images: self.images, quality, loss: self.mean(self.loss.0), skipped }
+    }
+
+    /// A sum over the pictures as a mean.
+    pub fn mean(&self, sum: f64) -> f64 {
+        sum / self.images as f64
     }
 }
 
@@ -132,7 +198,12 @@ mod tests {
 
     #[test]
     fn sums_survive_json_to_the_bit() {
-        let sums = Sums { images: 3, top1: 2, top5: 3, loss: Bits(0.1 + 0.2) };
+        let sums = Sums { images: 3, top1: 2, top5: 3, loss: Bits(0.1 + 0.2), ..Sums::default() };
+        assert!(!serde_json::to_string(&sums).unwrap().contains("decisions"));
+        let decisions = Decisions { true_positives: 1, false_positives: 2, false_negatives: 3 };
+        let many = Sums { decisions, ..sums };
+        let text = serde_json::to_string(&many).unwrap();
+        assert_eq!(serde_json::from_str::<Sums>(&text).unwrap(), many);
         let text = serde_json::to_string(&sums).unwrap();
         assert_eq!(serde_json::from_str::<Sums>(&text).unwrap(), sums);
     }

@@ -11,7 +11,9 @@ use resnet_io::augment::Step;
 use resnet_io::decode::{Exif, decode_by};
 use resnet_io::loader::{self, Loader, LoaderSpec, Order};
 use resnet_io::mix::Mix;
-use resnet_io::source::{self, Cached, DataSet, Encoded, OpenOptions, Relabelled, Source};
+use resnet_io::source::{
+    self, Cached, DataSet, Encoded, MultiLabel, OpenOptions, Relabelled, Source,
+};
 use resnet_io::weights::{self, Head, ModelMeta};
 use resnet_io::{Colour, DataError, readable};
 use serde::Serialize;
@@ -35,6 +37,8 @@ pub struct Setup {
     pub preprocess: Preprocess,
     /// Names of the classes in the order of the logits.
     pub classes: Vec<String>,
+    /// Whether a picture may have any number of them.
+    pub multi_label: bool,
     /// Training pictures.
     pub train: Loader,
     /// Validation pictures, if there are any.
@@ -70,15 +74,14 @@ pub fn prepare(mut recipe: Recipe, batch_size: BatchSize) -> Result<Setup, Train
         return Err(TrainError::NoTrainingSplit { address });
     };
     let classes = train.classes().to_vec();
-    if let [class] = &classes[..] {
+    let multi_label = train.is_multi_label();
+    if let ([class], false) = (&classes[..], multi_label) {
         return Err(DataError::OneClass { place: address, class: class.clone() }.into());
     }
     if recipe.data.strict {
         check_readable([data.train.as_ref(), data.for_validation()])?;
     }
-    recipe.loss.kind.get_or_insert(LossKind::Softmax);
-    // Now the kind is known; what it does not read is an error.
-    recipe.validate()?;
+    settle_loss(&mut recipe, multi_label)?;
     let picture = first_picture(train.as_ref(), orientation(&recipe))?;
     let mut spec = choose_network(&mut recipe, picture.size)?;
     spec.classes = classes.len();
@@ -89,7 +92,7 @@ pub fn prepare(mut recipe: Recipe, batch_size: BatchSize) -> Result<Setup, Train
     let train_size = recipe.augment.size.map_or(preprocess.crop, |size| [size; 2]);
     notices.extend(fit_augmentation(&mut recipe, &preprocess, train_size));
     notices.extend(clamp_batch_size(&mut recipe, batch_size, train.len()));
-    let (mut train, mut val) = (train, validation(&data, &classes)?);
+    let (mut train, mut val) = (train, validation(&data, &classes, multi_label)?);
     if recipe.data.cache {
         let parts = [Some(&mut train), val.as_mut()].into_iter().flatten().collect();
         notices.push(cached(parts, orientation(&recipe)));
@@ -118,6 +121,7 @@ pub fn prepare(mut recipe: Recipe, batch_size: BatchSize) -> Result<Setup, Train
         params,
         preprocess,
         classes,
+        multi_label,
         train,
         val,
         states,
@@ -125,6 +129,15 @@ pub fn prepare(mut recipe: Recipe, batch_size: BatchSize) -> Result<Setup, Train
         is_fresh,
         notices,
     })
+}
+
+/// Chooses the loss where the recipe does not, and checks that it has only what its kind reads.
+fn settle_loss(recipe: &mut Recipe, multi_label: bool) -> Result<(), TrainError> {
+    let fitting = if multi_label { LossKind::Bce } else { LossKind::Softmax };
+    if *recipe.loss.kind.get_or_insert(fitting) == LossKind::Softmax && multi_label {
+        return Err(DataError::NeedsOneClass { what: "loss.kind = \"softmax\"" }.into());
+    }
+    Ok(recipe.validate()?)
 }
 
 fn training_batches(recipe: &Recipe, [height, width]: [usize; 2], colour: Colour) -> LoaderSpec {
@@ -209,8 +222,8 @@ impl Setup {
             loss: loss(&self.recipe.loss),
             sgd,
             targets: match mix(&self.recipe) {
-                Some(_) => Targets::Dense,
-                None => Targets::Classes,
+                None if !self.multi_label => Targets::Classes,
+                _ => Targets::Dense,
             },
             seed: self.recipe.train.seed,
             activations: None,
@@ -224,6 +237,7 @@ impl Setup {
             spec: to_json(&self.spec),
             preprocess: to_json(&self.preprocess),
             classes: self.classes.clone(),
+            multi_label: self.multi_label,
             recipe: to_json(&self.recipe),
             progress: serde_json::Value::Null,
             quantization: serde_json::Value::Null,
@@ -414,7 +428,11 @@ fn fit_augmentation(
 }
 
 /// The pictures to evaluate on, whose classes must be the training's.
-fn validation(data: &DataSet, classes: &[String]) -> Result<Option<Arc<dyn Source>>, TrainError> {
+fn validation(
+    data: &DataSet,
+    classes: &[String],
+    multi_label: bool,
+) -> Result<Option<Arc<dyn Source>>, TrainError> {
     let Some(val) = data.for_validation() else { return Ok(None) };
     if val.classes() != classes {
         let message = format!(
@@ -424,8 +442,25 @@ fn validation(data: &DataSet, classes: &[String]) -> Result<Option<Arc<dyn Sourc
         );
         return Err(TrainError::Classes { message });
     }
-    Ok(Some(val.clone()))
+    Ok(Some(labelled(val, multi_label)?))
 }
+
+/// Pictures for a model that names any number of classes, or one.
+///
+/// # Errors
+/// [`DataError::NeedsOneClass`] for pictures of any number and a model that names one.
+pub fn labelled(
+    pictures: &Arc<dyn Source>,
+    multi_label: bool,
+) -> Result<Arc<dyn Source>, TrainError> {
+    match (multi_label, pictures.is_multi_label()) {
+        (true, false) => Ok(Arc::new(MultiLabel::of(pictures.clone()))),
+        (false, true) => Err(DataError::NeedsOneClass { what: ONE_CLASS }.into()),
+        (true, true) | (false, false) => Ok(pictures.clone()),
+    }
+}
+
+const ONE_CLASS: &str = "a model that names one class a picture";
 
 /// The parameters to begin with, and where they are from.
 fn first_weights(

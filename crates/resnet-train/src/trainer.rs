@@ -22,11 +22,11 @@ use crate::checkpoint::{self, Best, Bits, Progress};
 use crate::engine::{BatchTargets, Engine};
 use crate::error::TrainError;
 use crate::evaluate::{Evaluation, evaluate};
-use crate::event::{self, End, Ending, Event};
+use crate::event::{self, End, Ending, Event, Validation};
 use crate::recipe::LossKind;
 use crate::run_folder::RunFolder;
 use crate::schedule::{Hyper, Position, hyper};
-use crate::score::Score;
+use crate::score::{Score, Sums};
 use crate::setup::Setup;
 
 /// What a caller hands to [`train`] beside the run itself.
@@ -255,9 +255,17 @@ impl<'a> Trainer<'a> {
         self.moment(Moment::MidStep);
         let grad_norm = self.engine.update(hyper)?;
         self.moment(Moment::BeforeMetrics);
-        let before = self.progress.sums;
         let loss = f64::from(forward.loss);
-        self.progress.sums.add_batch(&forward.logits, &batch.labels, loss);
+        let mut sums = Sums::default();
+        match self.setup.multi_label {
+            true => {
+                let images = batch.len() as u64;
+                sums.add_decisions(&forward.logits, &batch.targets, images, loss);
+            }
+            false => sums.add_batch(&forward.logits, &batch.labels, loss),
+        }
+        let (top1, f1_micro) = self.quality(&sums);
+        self.progress.sums.merge(sums);
         self.progress.step += 1;
         pace.images += batch.len() as u64;
         if self.progress.step == 1 {
@@ -267,7 +275,8 @@ impl<'a> Trainer<'a> {
             step: self.progress.step,
             epoch: self.progress.epoch + 1,
             loss,
-            top1: (self.progress.sums.top1 - before.top1) as f64 / batch.len() as f64,
+            top1,
+            f1_micro,
             lr: hyper.lr,
             grad_norm: grad_norm.map(f64::from).filter(|norm| norm.is_finite()),
             seconds: self.seconds(),
@@ -281,6 +290,14 @@ impl<'a> Trainer<'a> {
         Ok(())
     }
 
+    /// Top-1, or F1 of all decisions together: what sums over training pictures can tell.
+    fn quality(&self, sums: &Sums) -> (Option<f64>, Option<f64>) {
+        match self.setup.multi_label {
+            true => (None, Some(sums.decisions.f1())),
+            false => (Some(sums.mean(sums.top1 as f64)), None),
+        }
+    }
+
     /// A fresh network knows nothing: its loss is near the logarithm of the number of classes, or of two
     /// where each class is by itself. Far from it, pixels or labels are probably not what they should be.
     fn check_first_loss(&mut self, loss: f64) -> Result<(), TrainError> {
@@ -290,7 +307,11 @@ impl<'a> Trainer<'a> {
             None | Some(LossKind::Softmax) => {
                 ((self.setup.classes.len() as f64).ln(), "ln(classes)")
             }
-            Some(LossKind::Bce) => (std::f64::consts::LN_2, "ln(2)"),
+            Some(LossKind::Bce) if self.setup.recipe.loss.pos_weight == 1.0 => {
+                (std::f64::consts::LN_2, "ln(2)")
+            }
+            // It depends on how many labels there are.
+            Some(LossKind::Bce) => return Ok(()),
         };
         if self.setup.is_fresh && !(expected / FAR..=expected * FAR).contains(&loss) {
             let text = format!(
@@ -328,16 +349,15 @@ impl<'a> Trainer<'a> {
         }
         let is_best = score.is_some_and(|score| is_better(&score, self.progress.best.as_ref()));
         let sums = std::mem::take(&mut self.progress.sums);
-        // Every epoch has a step, and every step a picture.
-        let train = sums.score(0);
+        let (train_top1, train_f1_micro) = self.quality(&sums);
         let event = Event::Epoch(event::Epoch {
             epoch,
             step: self.progress.step,
-            train_loss: train.loss,
-            train_top1: train.top1,
-            val_loss: score.map(|score| score.loss),
-            val_top1: score.map(|score| score.top1),
-            val_top5: score.map(|score| score.top5),
+            // Every epoch has a step, and every step a picture.
+            train_loss: sums.mean(sums.loss.0),
+            train_top1,
+            train_f1_micro,
+            val: score.as_ref().map(Validation::new).unwrap_or_default(),
             replaced: std::mem::take(&mut self.progress.replaced),
             skipped: score.map(|score| score.skipped),
             best: is_best,
@@ -349,10 +369,10 @@ impl<'a> Trainer<'a> {
         self.report.note(event)?;
         self.progress.epoch = epoch;
         if let Some(score) = score {
-            self.progress.final_top1 = Some(Bits(score.top1));
+            let (goal, loss) = (Bits(score.quality.goal()), Bits(score.loss));
+            self.progress.final_goal = Some(goal);
             if is_best {
-                let (top1, loss) = (Bits(score.top1), Bits(score.loss));
-                self.progress.best = Some(Best { epoch, top1, loss });
+                self.progress.best = Some(Best { epoch, goal, loss });
             }
         }
         self.save(if is_best { Files::BestAndLast } else { Files::Last })?;
@@ -426,27 +446,32 @@ impl<'a> Trainer<'a> {
     /// that goes on writes the same metrics as one that never stopped.
     fn stop_early(mut self, ending: Ending) -> Result<End, TrainError> {
         self.save(Files::Last)?;
-        let is_evaluated = self.progress.epoch_step == 0 && self.progress.final_top1.is_some();
+        let is_evaluated = self.progress.epoch_step == 0 && self.progress.final_goal.is_some();
         if ending != Ending::Interrupted && !is_evaluated {
             let began = Instant::now();
             if let Some(score) = self.evaluate()? {
                 let seconds = began.elapsed().as_secs_f64();
-                let event =
-                    Event::Evaluation(event::Evaluation::new(self.progress.step, &score, seconds));
+                let (step, val) = (self.progress.step, Validation::new(&score));
+                let event = Event::Evaluation(event::Evaluation { step, val, seconds });
                 self.report.measure(&event)?;
                 self.report.note(event)?;
-                self.progress.final_top1 = Some(Bits(score.top1));
+                self.progress.final_goal = Some(Bits(score.quality.goal()));
             }
         }
         self.end(ending)
     }
 
     fn end(mut self, ending: Ending) -> Result<End, TrainError> {
-        let Progress { best, final_top1, step, epoch, .. } = self.progress;
-        let final_top1 = final_top1.map(|top1| top1.0);
-        let best_top1 = best.map(|best| best.top1.0).or(final_top1);
+        let Progress { best, final_goal, step, epoch, .. } = self.progress;
+        let last = final_goal.map(|goal| goal.0);
+        let best = best.map(|best| best.goal.0).or(last);
         let (run, seconds) = (self.run.path().into(), self.seconds());
-        let end = End { ending, best_top1, final_top1, run, step, epoch, seconds };
+        let ((best_top1, final_top1), (best_map, final_map)) = match self.setup.multi_label {
+            true => ((None, None), (best, last)),
+            false => ((best, last), (None, None)),
+        };
+        let end =
+            End { ending, best_top1, final_top1, best_map, final_map, run, step, epoch, seconds };
         self.report.note(Event::End(end.clone()))?;
         Ok(end)
     }
@@ -471,10 +496,11 @@ impl Pace {
     }
 }
 
-/// More hits, or as many and a lower loss.
+/// A higher top-1 or mAP, or an equal one and a lower loss.
 fn is_better(score: &Score, best: Option<&Best>) -> bool {
     best.is_none_or(|best| {
-        best.top1.0 < score.top1 || (best.top1.0 == score.top1 && score.loss < best.loss.0)
+        let goal = score.quality.goal();
+        best.goal.0 < goal || (best.goal.0 == goal && score.loss < best.loss.0)
     })
 }
 

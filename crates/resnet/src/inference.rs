@@ -13,6 +13,7 @@ use resnet_train::engine::Engine;
 use resnet_train::evaluate::{self, Evaluation};
 use resnet_train::model::Model;
 use resnet_train::predict::{Prediction, top_k};
+use resnet_train::setup::labelled;
 
 use crate::device::Device;
 
@@ -64,7 +65,7 @@ impl Predictor {
     ) -> Result<Vec<Prediction>, TrainError> {
         let image = decode_by(name, bytes, self.model.preprocess.orientation())?;
         let logits = self.logits(name, image.view())?;
-        Ok(top_k(&logits, &self.model.classes, k))
+        Ok(top_k(&logits, &self.model.probabilities(&logits), &self.model.classes, k))
     }
 
     /// Logits of one picture, prepared as the model says.
@@ -103,6 +104,7 @@ impl Predictor {
         stop: &AtomicBool,
         on_progress: &mut dyn FnMut(u64),
     ) -> Result<Option<Evaluation>, TrainError> {
+        let source = labelled(source, self.model.multi_label)?;
         let positions = self.model.classes.positions(source.classes(), self.model.spec.classes)?;
         let [height, width] = self.model.preprocess.crop;
         let spec = LoaderSpec {
@@ -119,7 +121,7 @@ impl Predictor {
             order: Order::default(),
             workers: options.workers,
         };
-        let loader = Loader::new(source.clone(), spec)?;
+        let loader = Loader::new(source, spec)?;
         evaluate::evaluate(&mut self.engine, &loader, &positions, stop, on_progress)
     }
 

@@ -140,6 +140,7 @@ pub fn is_wrong_usage(error: &TrainError) -> bool {
                 | DataError::SplitTwice { .. }
                 | DataError::BatchSize { .. }
                 | DataError::OtherPack { .. }
+                | DataError::NeedsOneClass { .. }
         ),
         TrainError::Checkpoint(_)
         | TrainError::Weights(_)

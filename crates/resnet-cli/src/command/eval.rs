@@ -7,6 +7,7 @@ use std::time::Instant;
 use clap::{Args, ValueEnum};
 use resnet::io::source::{self, Fold, HeldBack, OpenOptions};
 use resnet::train::TrainError;
+use resnet::train::score::{Quality, Score};
 use resnet::{EvaluateOptions, Model, Predictor};
 use serde_json::json;
 
@@ -94,27 +95,35 @@ pub(crate) fn run(options: &Options, view: &View, stop: &AtomicBool) -> Outcome 
     let (score, seconds) = (found.score, start.elapsed().as_secs_f64());
     let mut out = view.stdout();
     if view.json() {
-        let object = json!({
-            "images": score.images,
-            "top1": score.top1,
-            "top5": score.top5,
-            "correct": score.correct,
-            "loss": score.loss,
-            "skipped": score.skipped,
-            "seconds": seconds,
-        });
+        let mut object = json!(score);
+        object["seconds"] = json!(seconds);
         writeln!(out, "{object}")?;
     } else {
-        let (top1, top5) = (100.0 * score.top1, 100.0 * score.top5);
+        let rate = score.images as f64 / seconds;
         writeln!(
             out,
-            "top-1 {top1:.2} % ({} of {}), top-5 {top5:.2} %, loss {:.4}, {} skipped, {:.0} images/s",
-            score.correct,
-            score.images,
+            "{}, loss {:.4}, {} skipped, {rate:.0} images/s",
+            quality(&score),
             score.loss,
             score.skipped,
-            score.images as f64 / seconds
         )?;
     }
     Ok(Status::Done)
+}
+
+/// How good the predictions are, in words.
+fn quality(score: &Score) -> String {
+    match score.quality {
+        Quality::OneClass { correct, top1, top5 } => {
+            let (top1, top5) = (100.0 * top1, 100.0 * top5);
+            format!("top-1 {top1:.2} % ({correct} of {}), top-5 {top5:.2} %", score.images)
+        }
+        Quality::MultiLabel { map, f1_macro, f1_micro } => {
+            let [map, f1_macro, f1_micro] = [map, f1_macro, f1_micro].map(|share| 100.0 * share);
+            format!(
+                "mAP {map:.2} %, F1 {f1_micro:.2} % (mean of classes {f1_macro:.2} %), {} images",
+                score.images
+            )
+        }
+    }
 }

@@ -12,6 +12,7 @@ use resnet::quantize::{CalibrateOptions, agreement, quantize, speed};
 use resnet::train::TrainError;
 use resnet::train::evaluate::Evaluation;
 use resnet::train::int8;
+use resnet::train::score::Quality;
 use resnet::{Device, EvaluateOptions, Model, Predictor};
 use serde_json::json;
 
@@ -205,12 +206,11 @@ fn measure(
 
 /// Why the model on bytes is not worth having.
 fn refusal(options: &Options, before: &Measured, after: &Measured) -> Option<String> {
-    let drop = 100.0 * (before.evaluation.score.top1 - after.evaluation.score.top1);
+    let (quality, after_all) = (before.evaluation.score.quality, after.evaluation.score.quality);
+    let drop = 100.0 * (quality.goal() - after_all.goal());
     if options.max_drop < drop {
-        return Some(format!(
-            "top-1 falls by {drop:.2} points, --max-drop is {}",
-            options.max_drop
-        ));
+        let (name, most) = (quality.goal_name(), options.max_drop);
+        return Some(format!("{name} falls by {drop:.2} points, --max-drop is {most}"));
     }
     (after.images_per_second <= before.images_per_second).then(|| {
         let (f32, int8) = (before.images_per_second, after.images_per_second);
@@ -230,13 +230,10 @@ fn print(
     if view.json() {
         let side = |m: &Measured| {
             let score = &m.evaluation.score;
-            json!({
-                "top1": score.top1,
-                "top5": score.top5,
-                "correct": score.correct,
-                "loss": score.loss,
-                "images_per_second": m.images_per_second,
-            })
+            let mut side = json!(score.quality);
+            side["loss"] = json!(score.loss);
+            side["images_per_second"] = json!(m.images_per_second);
+            side
         };
         let object = json!({
             "path": path.display().to_string(),
@@ -250,14 +247,15 @@ fn print(
     }
     for (name, m) in [("f32 ", before), ("int8", after)] {
         let score = &m.evaluation.score;
+        let (goal, what) = (100.0 * score.quality.goal(), score.quality.goal_name());
+        let counted = match score.quality {
+            Quality::OneClass { correct, .. } => format!(" ({correct} of {})", score.images),
+            Quality::MultiLabel { .. } => String::new(),
+        };
         writeln!(
             out,
-            "{name}  top-1 {:.2} % ({} of {}), loss {:.4}, {:.1} images/s",
-            100.0 * score.top1,
-            score.correct,
-            score.images,
-            score.loss,
-            m.images_per_second
+            "{name}  {what} {goal:.2} %{counted}, loss {:.4}, {:.1} images/s",
+            score.loss, m.images_per_second
         )?;
     }
     writeln!(out, "{:.2} % of the predictions agree", 100.0 * agreement)?;

@@ -143,10 +143,11 @@ fn new_bar(start: &Start) -> ProgressBar {
 }
 
 fn message(step: &Step, epochs: u64) -> String {
-    let Step { epoch, loss, top1, lr, images_per_second, wait_fraction, .. } = step;
-    let (percent, waiting) = (100.0 * top1, 100.0 * wait_fraction);
+    let Step { epoch, loss, lr, images_per_second, wait_fraction, .. } = step;
+    let quality = step.quality().map(|(name, value)| format!("{name} {:.1} % ", 100.0 * value));
+    let (quality, waiting) = (quality.unwrap_or_default(), 100.0 * wait_fraction);
     format!(
-        "epoch {epoch}/{epochs} loss {loss:.3} top-1 {percent:.1} % lr {lr:.4} \
+        "epoch {epoch}/{epochs} loss {loss:.3} {quality}lr {lr:.4} \
          {images_per_second:.0} images/s, {waiting:.0} % waiting"
     )
 }

@@ -7,6 +7,7 @@ mod data;
 mod docs;
 mod help;
 mod info;
+mod labels;
 mod pictures;
 mod quantize;
 mod runs;

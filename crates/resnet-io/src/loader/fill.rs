@@ -12,7 +12,7 @@ use crate::augment;
 use crate::decode;
 use crate::error::DataError;
 use crate::mix;
-use crate::source::{Encoded, Source};
+use crate::source::{Encoded, Labels, Source};
 
 /// How many samples are drawn for one broken picture before giving up.
 ///
@@ -52,7 +52,8 @@ impl Filler {
     pub(super) fn new(source: Arc<dyn Source>, spec: LoaderSpec) -> Filler {
         let mut class_sizes = vec![0; source.classes().len()];
         for index in 0..source.len() {
-            class_sizes[source.label(index) as usize] += 1;
+            let labels = source.labels(index);
+            labels.as_slice().iter().for_each(|&label| class_sizes[label as usize] += 1);
         }
         let by_class = vec![0; class_sizes.len()];
         let broken = Mutex::new(BrokenSet { samples: HashSet::new(), by_class });
@@ -130,9 +131,14 @@ impl Filler {
         let size = (self.spec.width, self.spec.height);
         let mut stream = Stream::new(self.spec.seed, Purpose::Mix, epoch, batch.step as u64);
         let mixing = mix::draw(mix, size, &mut stream);
-        mix::mix_pixels(&mut batch.pixels, batch.labels.len(), size, mixing);
-        batch.targets = mix::targets(&batch.labels, self.class_sizes.len(), mixing.share(size));
-        mix::heavier_labels(&mut batch.labels, mixing.share(size));
+        let (images, classes, share) = (batch.len(), self.class_sizes.len(), mixing.share(size));
+        mix::mix_pixels(&mut batch.pixels, images, size, mixing);
+        if batch.targets.is_empty() {
+            batch.targets = mix::targets(&batch.labels, classes, share);
+            mix::heavier_labels(&mut batch.labels, share);
+        } else {
+            batch.targets = mix::mix_targets(&batch.targets, classes, share);
+        }
     }
 
     fn add(&self, batch: &mut Batch, turn: Turn, sample: u32) -> Result<(), DataError> {
@@ -174,7 +180,14 @@ impl Filler {
             batch.pixels.truncate(before);
             return Err(error);
         }
-        batch.labels.push(self.source.label(index));
+        match self.source.labels(index) {
+            Labels::One(label) => batch.labels.push(label),
+            Labels::Many(labels) => {
+                let row = batch.targets.len();
+                batch.targets.resize(row + self.class_sizes.len(), 0.0);
+                labels.iter().for_each(|&label| batch.targets[row + label as usize] = 1.0);
+            }
+        }
         batch.samples.push(sample);
         Ok(())
     }
@@ -219,13 +232,15 @@ impl Filler {
         error: DataError,
     ) -> Result<String, DataError> {
         let problem = broken_picture(error)?;
-        let label = self.source.label(sample as usize) as usize;
+        let labels = self.source.labels(sample as usize);
         // A worker that panicked elsewhere leaves the counts as they are: each change is complete.
         let mut broken = self.broken.lock().unwrap_or_else(PoisonError::into_inner);
         if broken.samples.insert(sample) {
-            broken.by_class[label] += 1;
+            labels.as_slice().iter().for_each(|&label| broken.by_class[label as usize] += 1);
         }
-        if broken.by_class[label] == self.class_sizes[label] {
+        let mut lost = labels.as_slice().iter().map(|&label| label as usize);
+        let lost = lost.find(|&label| broken.by_class[label] == self.class_sizes[label]);
+        if let Some(label) = lost {
             return Err(DataError::NoReadable {
                 class: self.source.classes()[label].clone(),
                 images: self.class_sizes[label],

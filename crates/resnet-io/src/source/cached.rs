@@ -4,7 +4,7 @@ use std::fs;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use super::{Encoded, Source};
+use super::{Encoded, Labels, Source};
 use crate::decode::{Exif, decode_by};
 use crate::error::DataError;
 use crate::picture::Image;
@@ -50,6 +50,10 @@ impl Source for Cached {
 
     fn label(&self, index: usize) -> u32 {
         self.source.label(index)
+    }
+
+    fn labels(&self, index: usize) -> Labels<'_> {
+        self.source.labels(index)
     }
 
     fn name(&self, index: usize) -> String {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::{Encoded, Source};
+use super::{Encoded, Labels, Source};
 use crate::error::DataError;
 
 /// The samples of a source, with classes in another order or among others.
@@ -12,6 +12,8 @@ pub struct Relabelled {
     classes: Vec<String>,
     /// For each class of the source, its place in the list.
     labels: Vec<u32>,
+    /// The new classes of each sample, where it has any number of them; else empty.
+    many: Vec<Box<[u32]>>,
 }
 
 impl Relabelled {
@@ -39,8 +41,20 @@ impl Relabelled {
     pub fn by_place(source: Arc<dyn Source>, classes: Vec<String>, places: Vec<u32>) -> Relabelled {
         let known = places.iter().all(|&place| (place as usize) < classes.len());
         assert!(known && places.len() == source.classes().len(), "each class has a place");
-        Relabelled { source, classes, labels: places }
+        let many = match source.is_multi_label() {
+            true => (0..source.len()).map(|index| moved(source.labels(index), &places)).collect(),
+            false => Vec::new(),
+        };
+        Relabelled { source, classes, labels: places, many }
     }
+}
+
+/// Classes at their new places, ascending.
+fn moved(labels: Labels<'_>, places: &[u32]) -> Box<[u32]> {
+    let mut moved: Vec<u32> = labels.as_slice().iter().map(|&l| places[l as usize]).collect();
+    moved.sort_unstable();
+    moved.dedup();
+    moved.into()
 }
 
 impl Source for Relabelled {
@@ -54,6 +68,13 @@ impl Source for Relabelled {
 
     fn label(&self, index: usize) -> u32 {
         self.labels[self.source.label(index) as usize]
+    }
+
+    fn labels(&self, index: usize) -> Labels<'_> {
+        match self.many.get(index) {
+            Some(labels) => Labels::Many(labels),
+            None => Labels::One(self.label(index)),
+        }
     }
 
     fn name(&self, index: usize) -> String {

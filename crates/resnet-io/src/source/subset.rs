@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Encoded, Source, sample_id};
+use super::{Encoded, Labels, Source, sample_id};
 use crate::error::DataError;
 
 /// Some of a source's samples, with the same classes.
@@ -39,6 +39,10 @@ impl Source for Subset {
 
     fn label(&self, index: usize) -> u32 {
         self.source.label(self.indices[index] as usize)
+    }
+
+    fn labels(&self, index: usize) -> Labels<'_> {
+        self.source.labels(self.indices[index] as usize)
     }
 
     fn name(&self, index: usize) -> String {
@@ -135,7 +139,7 @@ impl fmt::Display for HeldBack {
 ///
 /// In each class the samples are ordered by their identities; of a share the first `round(share * n)` are
 /// held back, of a fold its part. The number is exact, and one added file moves at most one other sample
-/// across the end of a share. Samples of a group ([`Source::group`]) stay together instead: groups are
+/// across the end of a share. Samples of any number of classes are ordered all together. Samples of a group ([`Source::group`]) stay together instead: groups are
 /// ordered by their names' hashes, and the classes are not looked at.
 ///
 /// # Errors
@@ -172,7 +176,12 @@ fn position(index: usize) -> u32 {
 fn of_classes(source: &Arc<dyn Source>, what: HeldBack) -> Vec<u32> {
     let mut by_class: Vec<Vec<u32>> = vec![Vec::new(); source.classes().len()];
     for index in 0..source.len() {
-        by_class[source.label(index) as usize].push(position(index));
+        // Samples of any number of classes are not told apart.
+        let class = match source.labels(index) {
+            Labels::One(label) => label as usize,
+            Labels::Many(_) => 0,
+        };
+        by_class[class].push(position(index));
     }
     let mut held = Vec::new();
     for samples in &mut by_class {

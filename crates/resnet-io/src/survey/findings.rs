@@ -198,7 +198,7 @@ impl Survey {
 
     fn duplicate(&self, first: usize, later: usize) -> Finding {
         let (a, b) = (&self.pictures[first], &self.pictures[later]);
-        if a.label == b.label {
+        if a.labels == b.labels {
             return self.pair(Problem::Duplicate, first, later);
         }
         let detail = format!("the same bytes as {}, which has another class", a.path);
@@ -259,9 +259,11 @@ impl Survey {
     pub fn counts(&self, part: Part, classes: usize) -> Vec<ClassCount> {
         let mut counts = vec![ClassCount::default(); classes];
         for picture in self.pictures.iter().filter(|picture| picture.part == part) {
-            let count = &mut counts[picture.label as usize];
-            count.files += 1;
-            count.good += usize::from(matches!(picture.measured, Measured::Good(_)));
+            for &label in &picture.labels {
+                let count = &mut counts[label as usize];
+                count.files += 1;
+                count.good += usize::from(matches!(picture.measured, Measured::Good(_)));
+            }
         }
         counts
     }

@@ -20,8 +20,8 @@ pub struct Picture {
     pub path: String,
     /// What it is for.
     pub part: Part,
-    /// Its class, by the part's list; 0 for unused files.
-    pub label: u32,
+    /// Its class, or classes, by the part's list; 0 for unused files.
+    pub labels: Vec<u32>,
     /// What it is.
     pub measured: Measured,
 }
@@ -84,7 +84,7 @@ pub(super) fn measure(source: &dyn Source, index: usize, part: Part) -> Picture 
             Err(error) => bad(&error),
         },
     };
-    Picture { path, part, label: source.label(index), measured }
+    Picture { path, part, labels: source.labels(index).as_slice().to_vec(), measured }
 }
 
 fn bad(error: &DataError) -> Measured {

@@ -21,6 +21,7 @@ pub(super) const VERSION: &str = "resnet.version";
 const SPEC: &str = "resnet.spec";
 const PREPROCESS: &str = "resnet.preprocess";
 const CLASSES: &str = "resnet.classes";
+const MULTI_LABEL: &str = "resnet.multi_label";
 const RECIPE: &str = "resnet.recipe";
 const PROGRESS: &str = "resnet.progress";
 const QUANTIZATION: &str = "resnet.quantization";
@@ -48,6 +49,8 @@ pub struct ModelMeta {
     pub preprocess: serde_json::Value,
     /// Names of the classes in the order of the logits; empty if unknown.
     pub classes: Vec<String>,
+    /// Whether a picture may have any number of the classes.
+    pub multi_label: bool,
     /// What it was trained with; null outside of runs.
     pub recipe: serde_json::Value,
     /// How far training came; null outside of runs.
@@ -82,6 +85,10 @@ impl ModelFile {
             spec: json(&file, SPEC)?,
             preprocess: json(&file, PREPROCESS)?,
             classes: json(&file, CLASSES)?,
+            multi_label: match file.metadata.get(MULTI_LABEL) {
+                None => false,
+                Some(_) => json(&file, MULTI_LABEL)?,
+            },
             recipe: json(&file, RECIPE)?,
             progress: json(&file, PROGRESS)?,
             quantization: match file.metadata.get(QUANTIZATION) {
@@ -136,6 +143,9 @@ pub fn write(path: &Path, meta: &ModelMeta, tensors: &[TensorRef<'_>]) -> Result
         (PROGRESS.into(), meta.progress.to_string()),
         (CHECKSUM.into(), checksum),
     ]);
+    if meta.multi_label {
+        metadata.insert(MULTI_LABEL.into(), "true".into());
+    }
     if !meta.quantization.is_null() {
         metadata.insert(QUANTIZATION.into(), meta.quantization.to_string());
     }

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Write;
 use std::path::Path;
 
-use resnet_io::source::{DataSet, Encoded, OpenOptions, Source, open};
+use resnet_io::source::{DataSet, Encoded, HeldBack, OpenOptions, Source, open};
 
 fn opened(path: &Path) -> DataSet {
     open(path.to_str().unwrap(), &OpenOptions::default()).unwrap()
@@ -95,6 +95,118 @@ fn a_wrong_line_of_a_list_is_named() {
     );
     fs::write(&list, "these are words").unwrap();
     assert!(error(&list).contains("no archive of images, no list"), "{}", error(&list));
+}
+
+/// (file, classes) of each sample.
+fn labelled(source: &dyn Source) -> Vec<(String, String)> {
+    let sample = |index| {
+        let labels = source.labels(index);
+        let names =
+            labels.as_slice().iter().map(|&label| source.classes()[label as usize].as_str());
+        (source.key(index), names.collect::<Vec<_>>().join("+"))
+    };
+    (0..source.len()).map(sample).collect()
+}
+
+#[test]
+fn several_classes_of_a_line_are_told_apart_by_what_stands_between_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let list = folder.path().join("list.csv");
+    for (text, expected, notice) in [
+        // As in ChestX-ray14: blanks within names.
+        (
+            "image,Finding Labels\na.png,Mass|No Finding\nb.png,No Finding\nc.png,\n",
+            ["Mass+No Finding", "No Finding", ""],
+            "any number of 2 classes a picture, with '|' between them",
+        ),
+        // As in fastai's PASCAL.
+        (
+            "file,labels\na.png,sofa cat cat\nb.png,cat\nc.png,\n",
+            ["cat+sofa", "cat", ""],
+            "any number of 2 classes a picture, with blanks between them",
+        ),
+        (
+            "file,tags,split\na.png,\"sofa, cat\",train\nb.png,cat,train\nc.png,cat,\n",
+            ["cat+sofa", "cat", "cat"],
+            "any number of 2 classes a picture, with ',' between them",
+        ),
+        (
+            "file,cat,ape,split\na.png,1,1,train\nb.png,0,1.0,\nc.png,0,0,train\n",
+            ["cat+ape", "ape", ""],
+            "any number of 2 classes a picture, a column each",
+        ),
+        (
+            "{\"path\":\"a.png\",\"label\":[\"b a\",\"c\"]}\n{\"path\":\"b.png\",\"label\":[\"c\"]}\n\
+             {\"path\":\"c.png\",\"labels\":[]}\n",
+            ["b a+c", "c", ""],
+            "any number of 2 classes a picture",
+        ),
+    ] {
+        fs::write(&list, text).unwrap();
+        let set = opened(&list);
+        let train = set.train.unwrap();
+        assert!(train.is_multi_label());
+        let names: Vec<String> = labelled(train.as_ref()).into_iter().map(|(_, n)| n).collect();
+        assert_eq!(names, expected, "{text}");
+        assert!(set.notices[0].ends_with(&format!("list.csv: {notice}")), "{:?}", set.notices);
+    }
+}
+
+#[test]
+fn numbers_of_classes_are_positions_for_many_as_for_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let list = folder.path().join("list.jsonl");
+    let lines =
+        "{\"file_name\":\"a.png\",\"labels\":[2,0]}\n{\"file_name\":\"b.png\",\"labels\":null}\n";
+    fs::write(&list, lines).unwrap();
+    fs::write(folder.path().join("classes.txt"), "tench\nhen\nbulbul\n").unwrap();
+    let train = opened(&list).train.unwrap();
+    let expected = pairs(&[("a.png", "tench+bulbul"), ("b.png", "")]);
+    assert_eq!(labelled(train.as_ref()), expected);
+}
+
+#[test]
+fn wrong_classes_of_a_line_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let list = folder.path().join("list.csv");
+    let check = |text: &str, expected: &str| {
+        fs::write(&list, text).unwrap();
+        let found = error(&list);
+        assert!(found.contains(expected), "{found}");
+    };
+    check(
+        "path,cat,dog\na.png,1,0\nb.png,1,maybe\n",
+        "list.csv:3: not an image set: \"maybe\" in column \"dog\": without a column label or labels, \
+         each column is a class and holds 0 or 1",
+    );
+    check(
+        "{\"path\":\"a.png\",\"label\":\"x\"}\n{\"path\":\"b.png\",\"label\":[\"x\"]}\n",
+        "list.csv:2: not an image set: a list of classes, where the lines before it have one class each",
+    );
+    check(
+        "{\"path\":\"a.png\",\"label\":[\"x\"]}\n\n{\"path\":\"b.png\",\"label\":\"x\"}\n",
+        "list.csv:3: not an image set: one class, where the lines before it have lists of classes",
+    );
+    check("path,labels\na.png,\n", "list.csv:1: not an image set: no line has a class");
+}
+
+#[test]
+fn pictures_of_many_classes_are_held_back_all_together() {
+    let folder = tempfile::tempdir().unwrap();
+    let list = folder.path().join("list.csv");
+    let line = |i: u32| format!("{i}.png,{}\n", ["", "a", "b", "a|b"][i as usize % 4]);
+    fs::write(&list, format!("path,labels\n{}", (0..41).map(line).collect::<String>())).unwrap();
+    let held_back = Some(HeldBack::Share(0.25));
+    let options = OpenOptions { held_back, ..OpenOptions::default() };
+    let set = open(list.to_str().unwrap(), &options).unwrap();
+    let (train, val) = (set.train.unwrap(), set.val.unwrap());
+    assert_eq!((train.len(), val.len()), (31, 10));
+    assert!(val.is_multi_label());
+    let expected = |(key, names): &(String, String)| {
+        let i: usize = key.trim_end_matches(".png").parse().unwrap();
+        *names == ["", "a", "b", "a+b"][i % 4]
+    };
+    assert!(labelled(val.as_ref()).iter().all(expected));
 }
 
 /// An IDX file of bytes.

@@ -6,8 +6,8 @@ use resnet_io::Colour;
 use resnet_io::augment::Step;
 use resnet_io::decode::Exif;
 use resnet_io::loader::{Batch, Loader, LoaderSpec, Mode, Order};
-use resnet_io::mix::{Mix, Mixing, heavier_labels, mix_pixels, targets};
-use resnet_io::source::{Generated, GeneratedSpec, GeneratedSplit};
+use resnet_io::mix::{Mix, Mixing, heavier_labels, mix_pixels, mix_targets, targets};
+use resnet_io::source::{Generated, GeneratedSpec, GeneratedSplit, MultiLabel, Source};
 
 const LABELS: [u32; 3] = [2, 0, 2];
 const SIZE: (usize, usize) = (6, 5);
@@ -34,6 +34,14 @@ fn mixed_pixels_and_targets_are_torchvisions() {
         assert_eq!(found, fields[2], "{mixing:?}");
         let expected: Vec<f32> = fields[3].split(' ').map(|v| v.parse().unwrap()).collect();
         assert_eq!(targets(&LABELS, 4, mixing.share(SIZE)), expected, "{mixing:?}");
+        // The same from a row of zeros and a one each, but for one rounding where both are of one class.
+        let rows =
+            LABELS.iter().flat_map(|&label| (0..4).map(move |k| f32::from(u8::from(k == label))));
+        let mixed = mix_targets(&rows.collect::<Vec<_>>(), 4, mixing.share(SIZE));
+        assert!(
+            mixed.iter().zip(&expected).all(|(a, b)| (a - b).abs() <= f32::EPSILON),
+            "{mixing:?}"
+        );
         count += 1;
     }
     assert_eq!(count, 10);
@@ -50,9 +58,21 @@ fn the_label_of_a_mixed_picture_is_the_heavier_one() {
     assert_eq!(labels(0.499), [7, 5, 6]);
 }
 
-fn epoch(mix: Option<Mix>, epoch: u32, first_step: usize, workers: usize) -> Vec<Batch> {
+fn generated() -> Arc<dyn Source> {
     let source = GeneratedSpec { classes: 3, images: 40, size: 8, seed: 2 };
-    let source = Arc::new(Generated::new(&source, GeneratedSplit::Train));
+    Arc::new(Generated::new(&source, GeneratedSplit::Train))
+}
+
+fn epoch(mix: Option<Mix>, epoch: u32, first_step: usize, workers: usize) -> Vec<Batch> {
+    epoch_of(generated(), mix, (epoch, first_step), workers)
+}
+
+fn epoch_of(
+    source: Arc<dyn Source>,
+    mix: Option<Mix>,
+    (epoch, first_step): (u32, usize),
+    workers: usize,
+) -> Vec<Batch> {
     let spec = LoaderSpec {
         mode: Mode::Train,
         batch_size: 8,
@@ -89,4 +109,30 @@ fn mixed_batches_are_a_function_of_epoch_and_step() {
     }
     let shares = |batches: &[Batch]| batches.iter().map(|b| b.targets.clone()).collect::<Vec<_>>();
     assert_ne!(shares(&epoch(mix, 2, 0, 1)), shares(&whole));
+}
+
+#[test]
+fn batches_of_several_classes_hold_a_row_of_targets_a_picture() {
+    let classes = generated().classes().to_vec();
+    let labels = |i: usize| [vec![], vec![2, 0], vec![1]][i % 3].clone();
+    let source: Arc<dyn Source> =
+        Arc::new(MultiLabel::new(generated(), classes, (0..40).map(labels)));
+    let plain = epoch_of(source.clone(), None, (1, 0), 1);
+    for batch in &plain {
+        assert!(batch.labels.is_empty() && !batch.is_empty());
+        for (row, &sample) in batch.targets.chunks_exact(3).zip(&batch.samples) {
+            let expected = [[0.0; 3], [1.0, 0.0, 1.0], [0.0, 1.0, 0.0]][sample as usize % 3];
+            assert_eq!(row, expected);
+        }
+    }
+    // Mixed, each row is a sum of its own and the one before it, whatever the workers.
+    let mix = Mix::of(0.4, 1.0, 0.5);
+    let mixed = epoch_of(source.clone(), mix, (1, 0), 1);
+    assert_eq!(epoch_of(source.clone(), mix, (1, 0), 3), mixed);
+    assert_eq!(epoch_of(source, mix, (1, 2), 2), mixed[2..]);
+    for (mixed, plain) in mixed.iter().zip(&plain) {
+        let sum = |targets: &[f32]| targets.iter().sum::<f32>();
+        assert!((sum(&mixed.targets) - sum(&plain.targets)).abs() < 1e-5);
+        assert_ne!(mixed.targets, plain.targets);
+    }
 }

@@ -46,8 +46,9 @@ impl<'de> Deserialize<'de> for Bits {
 pub struct Best {
     /// Epoch after which it was reached, from 1.
     pub epoch: u64,
-    /// Validation top-1, a fraction.
-    pub top1: Bits,
+    /// Validation top-1, a fraction; mAP where pictures have any number of classes.
+    #[serde(rename = "top1")]
+    pub goal: Bits,
     /// Mean validation loss, which decides between equal fractions.
     pub loss: Bits,
 }
@@ -70,8 +71,9 @@ pub struct Progress {
     pub metrics_bytes: u64,
     /// The best so far, if there was an evaluation.
     pub best: Option<Best>,
-    /// Validation top-1 of the last evaluation.
-    pub final_top1: Option<Bits>,
+    /// Validation top-1, or mAP, of the last evaluation.
+    #[serde(rename = "final_top1")]
+    pub final_goal: Option<Bits>,
     /// Training pictures of an epoch: with another number every order would be another.
     pub train_images: usize,
     /// Seconds spent training and evaluating, over all resumes.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{End, Ending, Epoch, Evaluation, Event, Start, Step};
+use super::{End, Ending, Epoch, Evaluation, Event, Start, Step, Validation};
 
 /// Share of the time spent waiting from which on something should be done about it.
 const WORTH_A_HINT: f64 = 0.1;
@@ -50,12 +50,14 @@ impl fmt::Display for Start {
 
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Step { step, epoch, loss, top1, lr, images_per_second, wait_fraction, .. } = self;
+        let Step { step, epoch, loss, lr, images_per_second, wait_fraction, .. } = self;
+        write!(f, "step {step} (epoch {epoch}): loss {loss:.4}, ")?;
+        if let Some((name, value)) = self.quality() {
+            write!(f, "{name} {:.1} %, ", 100.0 * value)?;
+        }
         write!(
             f,
-            "step {step} (epoch {epoch}): loss {loss:.4}, top-1 {:.1} %, lr {lr:.5}, \
-             {images_per_second:.0} images/s, {:.0} % waiting for data",
-            100.0 * top1,
+            "lr {lr:.5}, {images_per_second:.0} images/s, {:.0} % waiting for data",
             100.0 * wait_fraction
         )
     }
@@ -63,10 +65,13 @@ impl fmt::Display for Step {
 
 impl fmt::Display for Epoch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Epoch { epoch, train_loss, train_top1, images_per_second, seconds, .. } = self;
-        write!(f, "epoch {epoch}: train loss {train_loss:.4}, top-1 {:.2} %", 100.0 * train_top1)?;
-        if let (Some(loss), Some(top1)) = (self.val_loss, self.val_top1) {
-            write!(f, "; val loss {loss:.4}, top-1 {:.2} %", 100.0 * top1)?;
+        let Epoch { epoch, train_loss, images_per_second, seconds, .. } = self;
+        write!(f, "epoch {epoch}: train loss {train_loss:.4}")?;
+        if let Some((name, value)) = quality(self.train_top1, self.train_f1_micro) {
+            write!(f, ", {name} {:.2} %", 100.0 * value)?;
+        }
+        if self.val.loss.is_some() {
+            write!(f, "; {}", self.val)?;
         }
         if self.best {
             write!(f, " (best)")?;
@@ -94,9 +99,35 @@ impl fmt::Display for Epoch {
 
 impl fmt::Display for Evaluation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Evaluation { step, val_loss, val_top1, .. } = self;
-        write!(f, "step {step}: val loss {val_loss:.4}, top-1 {:.2} %", 100.0 * val_top1)
+        write!(f, "step {}: {}", self.step, self.val)
     }
+}
+
+impl fmt::Display for Validation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Validation { loss, top1, map, f1_micro, .. } = *self;
+        if let Some(loss) = loss {
+            write!(f, "val loss {loss:.4}")?;
+        }
+        for (name, value) in [("top-1", top1), ("mAP", map), ("F1", f1_micro)] {
+            if let Some(value) = value {
+                write!(f, ", {name} {:.2} %", 100.0 * value)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Step {
+    /// How good the batch's predictions are, and what the number is called.
+    pub fn quality(&self) -> Option<(&'static str, f64)> {
+        quality(self.top1, self.f1_micro)
+    }
+}
+
+/// Top-1, or F1 of all decisions together, with its name.
+fn quality(top1: Option<f64>, f1_micro: Option<f64>) -> Option<(&'static str, f64)> {
+    top1.map(|top1| ("top-1", top1)).or(f1_micro.map(|f1| ("F1", f1)))
 }
 
 impl fmt::Display for End {
@@ -111,8 +142,12 @@ impl fmt::Display for End {
         };
         let (epochs, steps) = (counted(*epoch, "epoch"), counted(*step, "step"));
         write!(f, "{why} after {epochs}, {steps}, {seconds:.1} s")?;
-        if let (Some(last), Some(best)) = (self.final_top1, self.best_top1) {
-            write!(f, "; top-1 {:.2} %, best {:.2} %", 100.0 * last, 100.0 * best)?;
+        for (name, last, best) in
+            [("top-1", self.final_top1, self.best_top1), ("mAP", self.final_map, self.best_map)]
+        {
+            if let (Some(last), Some(best)) = (last, best) {
+                write!(f, "; {name} {:.2} %, best {:.2} %", 100.0 * last, 100.0 * best)?;
+            }
         }
         Ok(())
     }

@@ -1,6 +1,10 @@
 //! Events: their JSON is a contract, their lines are for people.
 
-use resnet_train::event::{End, Ending, Epoch, Evaluation, Event, Start, Step};
+use resnet_train::event::{End, Ending, Epoch, Evaluation, Event, Start, Step, Validation};
+
+fn one_class() -> Validation {
+    Validation { loss: Some(1.0), top1: Some(0.75), top5: Some(1.0), ..Validation::default() }
+}
 
 fn events() -> Vec<Event> {
     vec![
@@ -26,7 +30,8 @@ fn events() -> Vec<Event> {
             step: 41,
             epoch: 2,
             loss: 1.5,
-            top1: 0.5,
+            top1: Some(0.5),
+            f1_micro: None,
             lr: 0.05,
             grad_norm: Some(2.0),
             seconds: 10.5,
@@ -38,10 +43,9 @@ fn events() -> Vec<Event> {
             epoch: 2,
             step: 80,
             train_loss: 1.25,
-            train_top1: 0.625,
-            val_loss: Some(1.0),
-            val_top1: Some(0.75),
-            val_top5: Some(1.0),
+            train_top1: Some(0.625),
+            train_f1_micro: None,
+            val: one_class(),
             replaced: 0,
             skipped: Some(0),
             best: true,
@@ -49,18 +53,14 @@ fn events() -> Vec<Event> {
             wait_fraction: 0.25,
             seconds: 6.0,
         }),
-        Event::Evaluation(Evaluation {
-            step: 41,
-            val_loss: 1.0,
-            val_top1: 0.75,
-            val_top5: 1.0,
-            seconds: 1.0,
-        }),
+        Event::Evaluation(Evaluation { step: 41, val: one_class(), seconds: 1.0 }),
         Event::Checkpoint { path: "runs/a/checkpoints/last.safetensors".into(), step: 80 },
         Event::End(End {
             ending: Ending::Finished,
             best_top1: Some(0.75),
             final_top1: Some(0.75),
+            best_map: None,
+            final_map: None,
             run: "runs/a".into(),
             step: 80,
             epoch: 2,

@@ -4,9 +4,12 @@
 mod checkpoint;
 mod event;
 mod model;
+#[cfg(unix)]
+mod multi_label;
 mod recipe;
 #[cfg(unix)]
 mod resume;
 mod schedule;
+mod score;
 mod tiny;
 mod train;

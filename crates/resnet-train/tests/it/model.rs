@@ -48,7 +48,7 @@ pictures are not prepared as the model's own were: RGB, EXIF orientation applied
     let text = std::fs::read_to_string(folder.path().join("metrics.jsonl")).unwrap();
     let epoch: serde_json::Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
     assert_eq!(epoch["val_loss"].as_f64().unwrap(), found.score.loss);
-    assert_eq!(epoch["val_top1"].as_f64().unwrap(), found.score.top1);
+    assert_eq!(epoch["val_top1"].as_f64().unwrap(), found.score.quality.goal());
 }
 
 /// Weights of resnet20 with another number of classes, as someone else's file.

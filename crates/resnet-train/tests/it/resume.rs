@@ -23,7 +23,7 @@ const DIE_AT: &str = "RESNET_TEST_DIE_AT";
 
 /// What must be equal to the bit: parameters, statistics, momentum; metrics, times aside; progress.
 #[derive(Debug, PartialEq)]
-struct Outcome {
+pub(crate) struct Outcome {
     tensors: BTreeMap<String, Vec<u32>>,
     best: BTreeMap<String, Vec<u32>>,
     metrics: Vec<Value>,
@@ -59,7 +59,7 @@ fn outcome(run: &Path) -> Outcome {
 }
 
 /// The run that nothing interrupts.
-fn uninterrupted(changes: &[&str]) -> Outcome {
+pub(crate) fn uninterrupted(changes: &[&str]) -> Outcome {
     let folder = tempfile::tempdir().unwrap();
     let end = tiny::run(folder.path(), &tiny::recipe(changes), tiny::executor(), Watch::default());
     assert_eq!(end.unwrap().ending, Ending::Finished);
@@ -160,7 +160,7 @@ fn check_killed_at(die_at: &str, expected: &Outcome) {
 }
 
 #[track_caller]
-fn finish_and_compare(run: &Path, what: &str, expected: &Outcome) {
+pub(crate) fn finish_and_compare(run: &Path, what: &str, expected: &Outcome) {
     let end = tiny::run(run, &tiny::recipe(&[]), tiny::executor(), Watch::default());
     assert!(matches!(end.unwrap().ending, Ending::Finished | Ending::AlreadyFinished), "{what}");
     let found = outcome(run);
@@ -241,7 +241,7 @@ fn a_run_that_is_asked_to_stop_saves_and_goes_on_to_the_bit() {
 }
 
 /// Stops a run after so many steps of this process.
-fn stop_after(run: &Path, changes: &[&str], steps: u32) {
+pub(crate) fn stop_after(run: &Path, changes: &[&str], steps: u32) {
     let (stop, mut counted) = (AtomicBool::new(false), 0);
     let mut on_event = |event: &Event| {
         counted += u32::from(matches!(event, Event::Step(_)));

@@ -9,6 +9,8 @@ use resnet::io::sheet::contact_sheet;
 use resnet::io::{Colour, Image, encode};
 use resnet::train::TrainError;
 use resnet::train::recipe::{self, Assignment};
+use resnet::train::score::multi_label::is_there;
+use resnet::train::setup::Setup;
 use serde_json::json;
 
 use crate::Outcome;
@@ -80,14 +82,12 @@ pub(super) fn run(options: &Options, view: &View) -> Outcome {
         },
     };
     let all = batches.iter().flat_map(|batch| (0..batch.len()).map(move |place| (batch, place)));
-    let pictures: Vec<(Image, &str)> = all
+    let pictures: Vec<(Image, String)> = all
         .take(options.images as usize)
-        .map(|(batch, place)| {
-            let class = &setup.classes[batch.labels[place] as usize];
-            (picture(batch.picture(place)), class.as_str())
-        })
+        .map(|(batch, place)| (picture(batch.picture(place)), caption(&setup, batch, place)))
         .collect();
-    let shown: Vec<_> = pictures.iter().map(|(picture, class)| (picture.view(), *class)).collect();
+    let shown: Vec<_> =
+        pictures.iter().map(|(picture, classes)| (picture.view(), classes.as_str())).collect();
     let sheet = contact_sheet(&shown, options.columns as usize);
     let bytes = encode::png(sheet.view()).map_err(TrainError::from)?;
     let path = options.out.clone();
@@ -101,6 +101,16 @@ pub(super) fn run(options: &Options, view: &View) -> Outcome {
         writeln!(view.stdout(), "{path}: {images} pictures on {columns}x{rows} pixels")?;
     }
     Ok(Status::Done)
+}
+
+/// The class of a picture, or its classes; of a mixed one, what weighs more.
+fn caption(setup: &Setup, batch: &Batch, place: usize) -> String {
+    if !setup.multi_label {
+        return setup.classes[batch.labels[place] as usize].clone();
+    }
+    let targets = batch.targets.chunks_exact(setup.classes.len()).nth(place).unwrap_or_default();
+    let there = targets.iter().zip(&setup.classes).filter(|(target, _)| is_there(**target));
+    there.map(|(_, class)| class.as_str()).collect::<Vec<_>>().join(" ")
 }
 
 impl Options {

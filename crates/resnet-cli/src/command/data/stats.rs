@@ -68,6 +68,9 @@ struct PartReport {
     mean: [f64; 3],
     std: [f64; 3],
     classes: Vec<Class>,
+    /// Pictures without any class, where they may have any number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    without_class: Option<usize>,
     /// Pixels with each value, of red, green and blue.
     histogram: Vec<Vec<u64>>,
 }
@@ -104,7 +107,12 @@ pub(super) fn run(options: &Options, view: &View) -> Outcome {
 
 fn report(part: Part, source: &dyn Source, statistics: &Statistics) -> PartReport {
     let mut images = vec![0; source.classes().len()];
-    (0..source.len()).for_each(|index| images[source.label(index) as usize] += 1);
+    let mut without_class = 0;
+    for index in 0..source.len() {
+        let labels = source.labels(index);
+        labels.as_slice().iter().for_each(|&label| images[label as usize] += 1);
+        without_class += usize::from(labels.as_slice().is_empty());
+    }
     let class = |(name, images): (&String, usize)| Class { name: name.clone(), images };
     let (mean, std) = statistics.mean_and_std();
     PartReport {
@@ -117,6 +125,7 @@ fn report(part: Part, source: &dyn Source, statistics: &Statistics) -> PartRepor
         mean,
         std,
         classes: source.classes().iter().zip(images).map(class).collect(),
+        without_class: source.is_multi_label().then_some(without_class),
         histogram: statistics.histogram.iter().map(|counts| counts.to_vec()).collect(),
     }
 }
@@ -132,7 +141,17 @@ fn print(out: &mut impl Write, report: &PartReport) -> std::io::Result<()> {
     for Class { name, images } in classes {
         writeln!(out, "  {:>9} {name}", count(*images as u64))?;
     }
+    if let Some(without) = report.without_class {
+        let named: usize = classes.iter().map(|class| class.images).sum();
+        let each = named as f64 / source_images(report).max(1) as f64;
+        writeln!(out, "  {each:.2} classes a picture; {} without one", count(without as u64))?;
+    }
     Ok(())
+}
+
+/// Pictures of a part, broken ones included.
+fn source_images(report: &PartReport) -> u64 {
+    report.images + report.broken
 }
 
 /// Pictures of a class, as addresses that hold their bytes.
@@ -147,12 +166,14 @@ fn shown(source: &dyn Source) -> Vec<Shown> {
     let name = |name: &String| Shown { name: name.clone(), pictures: Vec::new() };
     let mut classes: Vec<Shown> = source.classes().iter().take(SHOWN_CLASSES).map(name).collect();
     for index in 0..source.len() {
-        let Some(class) = classes.get_mut(source.label(index) as usize) else { continue };
-        if class.pictures.len() < SHOWN
-            && let Ok(png) = thumbnail(source, index)
-        {
-            let text = BASE64_STANDARD.encode(png);
-            class.pictures.push(format!("data:image/png;base64,{text}"));
+        for &label in source.labels(index).as_slice() {
+            let Some(class) = classes.get_mut(label as usize) else { continue };
+            if class.pictures.len() < SHOWN
+                && let Ok(png) = thumbnail(source, index)
+            {
+                let text = BASE64_STANDARD.encode(png);
+                class.pictures.push(format!("data:image/png;base64,{text}"));
+            }
         }
     }
     classes

@@ -17,6 +17,7 @@ fn meta() -> ModelMeta {
         spec: json!({"name": "toy", "stages": [1, 2]}),
         preprocess: json!({"mean": [0.485, 0.456, 0.406]}),
         classes: vec!["cat".into(), "dög \"x\"\n".into()],
+        multi_label: true,
         recipe: json!(null),
         progress: json!({"epoch": 3, "loss_bits": "3ff8000000000000"}),
         quantization: json!(null),
