@@ -32,9 +32,9 @@ use crate::threads::{DisjointMut, ThreadPool};
 /// Floats of a block's transformed inputs that leave room for weights in a 1 MiB cache.
 const BLOCK_FLOATS: usize = 64 << 10;
 /// The same where all tiles are one block: each weight is then read once, whatever the inputs cost.
-const ONLY_BLOCK_FLOATS: usize = 256 << 10;
+const ONLY_BLOCK_FLOATS: usize = 1280 << 10;
 /// Tiles of such a block, at most.
-const ONLY_BLOCK_TILES: usize = 56;
+const ONLY_BLOCK_TILES: usize = 64;
 /// Input channels whose weights are transformed at a time where that is done in the run: their
 /// transformed ones stay in the second-level cache until they are multiplied with.
 pub(super) const FRESH_DEPTH: usize = 64;
