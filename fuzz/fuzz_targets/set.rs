@@ -14,7 +14,8 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let path = folder.join("set");
     fs::write(&path, bytes).expect("the temporary folder can be written");
     let address = path.to_str().expect("a plain path");
-    if let Ok(set) = open_any(address, &OpenOptions::default()) {
+    let options = OpenOptions { cache: Some(folder.join("cache")), ..OpenOptions::default() };
+    if let Ok(set) = open_any(address, &options) {
         for part in [set.train, set.val, set.test, set.others].into_iter().flatten() {
             for index in 0..part.len().min(SAMPLES) {
                 assert!((part.label(index) as usize) < part.classes().len());

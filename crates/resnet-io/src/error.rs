@@ -24,6 +24,28 @@ pub enum DataError {
         /// What the server or the connection said.
         reason: String,
     },
+    /// A server that does not give what is asked of it.
+    #[error("{address}: {reason}")]
+    Remote {
+        /// The file or folder.
+        address: String,
+        /// What kind of fault it is.
+        kind: RemoteFault,
+        /// What the server or the connection said.
+        reason: String,
+    },
+    /// The address of a server, in a program that was built to speak with none.
+    #[error("{address}: this build reads no pictures from servers")]
+    NotBuilt {
+        /// The address as given.
+        address: String,
+    },
+    /// No folder for copies of what must be read whole.
+    #[error("{place}: must be copied, and no folder for that is known")]
+    NoCache {
+        /// What is to be copied.
+        place: String,
+    },
     /// A file from a server that is not the one it should be.
     #[error("{url}: sent a file with the MD5 sum {found}, expected {expected}; it was removed")]
     WrongSum {
@@ -223,6 +245,54 @@ pub enum DataError {
     },
 }
 
+/// What kind of fault a server, or an address, has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RemoteFault {
+    /// The address cannot be used.
+    Address,
+    /// There is no such file or folder.
+    Missing,
+    /// The server wants other credentials, or none but those of others.
+    Denied,
+    /// The file is no longer the one that was opened.
+    Changed,
+    /// The server sends whole files only.
+    NoRanges,
+    /// The server does not say what is in a folder.
+    NoListing,
+    /// No connection, no answer, or a wrong one, after several attempts.
+    Failed,
+}
+
+impl RemoteFault {
+    fn hint(self) -> &'static str {
+        match self {
+            RemoteFault::Address => {
+                "addresses are s3://bucket/path, gs://bucket/path, az://container/path or http(s)://server/path"
+            }
+            RemoteFault::Missing => {
+                "look at the spelling, and in which bucket, region or account it is"
+            }
+            RemoteFault::Denied => {
+                "credentials come from the environment (AWS_ACCESS_KEY_ID, GOOGLE_APPLICATION_CREDENTIALS, \
+                 AZURE_STORAGE_ACCOUNT_KEY, ...); AWS_SKIP_SIGNATURE=true for public buckets"
+            }
+            RemoteFault::Changed => {
+                "it was replaced meanwhile: start again, or go on with --resume"
+            }
+            RemoteFault::NoRanges => {
+                "download the file and give its path: pictures are read out of the middle"
+            }
+            RemoteFault::NoListing => {
+                "over http(s): a .tar, .parquet or .tar.gz, a pattern of them (train-{0000..0146}.tar), or a list of pictures"
+            }
+            RemoteFault::Failed => {
+                "is the server up and the endpoint right (AWS_ENDPOINT_URL, AWS_ALLOW_HTTP=true for http)? go on with --resume"
+            }
+        }
+    }
+}
+
 impl DataError {
     /// What the user can do about it, for the line after the error.
     pub fn hint(&self) -> Option<String> {
@@ -234,6 +304,11 @@ impl DataError {
             DataError::Download { .. } => {
                 "the same command goes on where it stopped; --mirror URL takes another server".into()
             }
+            DataError::Remote { kind, .. } => kind.hint().into(),
+            DataError::NotBuilt { .. } => {
+                "build it with `cargo build --release --features remote`, or copy the pictures here".into()
+            }
+            DataError::NoCache { .. } => "set RESNET_CACHE to a folder".into(),
             DataError::WrongSum { .. } => {
                 "try again; if it stays so, the server has another file: --mirror URL takes another"
                     .into()

@@ -22,5 +22,5 @@ pub mod source;
 pub mod survey;
 pub mod weights;
 
-pub use crate::error::{DataError, system_hint};
+pub use crate::error::{DataError, RemoteFault, system_hint};
 pub use crate::picture::{Colour, Image, ImageRef, Part, luma};

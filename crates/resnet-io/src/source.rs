@@ -1,11 +1,13 @@
 //! Where pictures come from: a list of labelled samples, and the ways to open one.
 
+mod beside;
 mod cached;
 mod cifar;
 mod files;
 mod generated;
 mod idx;
 mod imagenet;
+mod kept;
 mod keyed;
 mod layout;
 mod list;
@@ -14,6 +16,7 @@ mod open;
 mod parquet;
 mod place;
 mod relabel;
+mod remote;
 mod shards;
 mod subset;
 
@@ -74,6 +77,13 @@ pub trait Source: Send + Sync {
         None
     }
 
+    /// Begins to bring samples that will be read soon, if reading takes so long that it is worth while.
+    ///
+    /// What comes is kept as long as what is returned; [`Source::read`] is the same with it as without.
+    fn ask(&self, _samples: &[usize]) -> Option<Asked> {
+        None
+    }
+
     /// The bytes of sample `index`.
     ///
     /// # Errors
@@ -97,6 +107,18 @@ impl Labels<'_> {
             Labels::One(label) => std::slice::from_ref(label),
             Labels::Many(labels) => labels,
         }
+    }
+}
+
+/// Samples that were asked for; dropping it gives them up.
+pub struct Asked {
+    _held: Box<dyn Send>,
+}
+
+impl Asked {
+    /// Holds what its source keeps until it is dropped.
+    pub fn new(held: impl Send + 'static) -> Asked {
+        Asked { _held: Box::new(held) }
     }
 }
 

@@ -265,7 +265,11 @@ fn to_json(value: &impl Serialize) -> serde_json::Value {
 
 fn open(recipe: &Recipe) -> Result<DataSet, TrainError> {
     let data = &recipe.data;
-    let options = OpenOptions { val: data.val.clone(), held_back: data.held_back() };
+    let options = OpenOptions {
+        val: data.val.clone(),
+        held_back: data.held_back(),
+        ..OpenOptions::default()
+    };
     let mut set = source::open(&data.source, &options)?;
     let parts = [&mut set.train, &mut set.val, &mut set.test];
     if let Some(file) = &data.classes_file {

@@ -72,7 +72,7 @@ pub(crate) fn run(options: &Options, view: &View, stop: &AtomicBool) -> Outcome 
     view.note(&format!("pictures: {}", model.preprocess.describe()));
     let share = options.val_fraction.map(HeldBack::Share);
     let held_back = share.or(options.fold.map(HeldBack::Fold));
-    let opened = OpenOptions { val: None, held_back };
+    let opened = OpenOptions { held_back, ..OpenOptions::default() };
     let data = source::open(&options.data, &opened).map_err(TrainError::from)?;
     data.notices.iter().for_each(|notice| view.note(&format!("note: {notice}")));
     let chosen = match options.split {

@@ -57,6 +57,7 @@ impl Session {
         command
             .args(line.split_whitespace())
             .current_dir(self.folder())
+            .env("RESNET_CACHE", self.folder().join("cache"))
             .env_remove("RESNET_ISA")
             .env_remove("CLICOLOR_FORCE")
             .env_remove("NO_COLOR")

@@ -10,9 +10,9 @@ use super::order::{LastBatch, Sampling, balanced_order, epoch_order, in_order, s
 use super::{Batch, Broken, LoaderSpec, Mode};
 use crate::augment;
 use crate::decode;
-use crate::error::DataError;
+use crate::error::{DataError, RemoteFault};
 use crate::mix;
-use crate::source::{Encoded, Labels, Source};
+use crate::source::{Asked, Encoded, Labels, Source};
 
 /// How many samples are drawn for one broken picture before giving up.
 ///
@@ -103,6 +103,17 @@ impl Filler {
         let repeats = self.spec.repeats.max(1) as usize;
         (0..repeats)
             .flat_map(move |copy| batch.clone().filter(move |place| place % repeats == copy))
+    }
+
+    /// Asks for the pictures of a piece, which [`Filler::fill`] will read.
+    pub(super) fn ask(
+        &self,
+        order: &[Place],
+        (range, piece): (Range<usize>, Range<usize>),
+    ) -> Option<Asked> {
+        let places = self.places(range).skip(piece.start).take(piece.len());
+        let samples: Vec<usize> = places.map(|place| order[place].sample as usize).collect();
+        self.source.ask(&samples)
     }
 
     /// Fills a piece of the batch that has the pictures at `range` of an epoch's order.
@@ -252,10 +263,12 @@ impl Filler {
     }
 }
 
-/// The message, if it is one picture that is broken; the error itself, if the specification is wrong.
+/// The message, if it is one picture that is broken; the error itself, if the specification is wrong, or a server
+/// gives out: others would fare no better.
 fn broken_picture(error: DataError) -> Result<String, DataError> {
     match error {
         DataError::WrongSize { .. } => Err(error),
+        DataError::Remote { kind, .. } if kind != RemoteFault::Missing => Err(error),
         other => Ok(other.to_string()),
     }
 }

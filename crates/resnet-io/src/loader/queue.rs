@@ -5,7 +5,7 @@
 //! condition variables; the lock is held only to move buffers. How many batches lie ready or begun does not
 //! depend on the number of workers, so memory does not either.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -14,11 +14,14 @@ use super::Batch;
 use super::fill::{Filler, Place};
 use super::order::{batch_range, share};
 use crate::error::DataError;
+use crate::source::Asked;
 
 /// Batches that may be ready or begun ahead of the consumer.
 const AHEAD: usize = 4;
 /// Pieces of a batch, if it has as many pictures: with [`AHEAD`] enough for 64 workers.
 const PIECES: usize = 16;
+/// Pieces whose pictures are asked for before they are claimed, where pictures come from far away: two batches.
+const ASKED: usize = 2 * PIECES;
 
 /// The batches of one epoch, in order. Dropping it stops and joins the workers.
 pub struct Batches {
@@ -40,6 +43,9 @@ struct Shared {
 struct State {
     /// The piece to be claimed next: step, and which of it.
     next_claim: (usize, usize),
+    /// The pieces behind it that were asked for, and what holds their pictures.
+    asked: VecDeque<Option<Asked>>,
+    next_ask: (usize, usize),
     next_delivery: usize,
     begun: BTreeMap<usize, Begun>,
     done: BTreeMap<usize, Result<Batch, DataError>>,
@@ -64,6 +70,8 @@ struct Claim {
     piece: usize,
     pieces: usize,
     buffer: Batch,
+    /// Keeps its pictures until they are read.
+    asked: Option<Asked>,
 }
 
 impl Batches {
@@ -72,6 +80,8 @@ impl Batches {
         let count = filler.spec.workers.clamp(1, AHEAD * PIECES);
         let state = State {
             next_claim: (first_step, 0),
+            asked: VecDeque::new(),
+            next_ask: (first_step, 0),
             next_delivery: first_step,
             begun: BTreeMap::new(),
             done: BTreeMap::new(),
@@ -155,10 +165,11 @@ impl Shared {
 
     fn work(&self) {
         let _guard = StopOnPanic(self);
-        while let Some(Claim { step, piece, pieces, mut buffer }) = self.claim() {
+        while let Some(Claim { step, piece, pieces, mut buffer, asked }) = self.claim() {
             let range = self.range(step);
             let part = share(0..range.len(), piece, pieces);
             let result = self.filler.fill(&mut buffer, self.epoch, &self.order, (range, part));
+            drop(asked);
             if let Some((begun, batch)) = self.put(step, piece, result.map(|()| buffer)) {
                 self.join(step, begun, batch);
             }
@@ -182,14 +193,35 @@ impl Shared {
                 return None;
             }
             if step < state.next_delivery + AHEAD {
-                let pieces = self.range(step).len().clamp(1, PIECES);
-                state.next_claim =
-                    if piece + 1 == pieces { (step + 1, 0) } else { (step, piece + 1) };
+                self.ask_ahead(&mut state);
+                let pieces = self.pieces(step);
+                state.next_claim = next_piece((step, piece), pieces);
+                let asked = state.asked.pop_front().flatten();
                 let buffer = state.free_pieces.pop().unwrap_or_default();
                 state.begun.entry(step).or_insert_with(|| Begun::of(pieces));
-                return Some(Claim { step, piece, pieces, buffer });
+                return Some(Claim { step, piece, pieces, buffer, asked });
             }
             state = self.room.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// The number of pieces of a batch.
+    fn pieces(&self, step: usize) -> usize {
+        self.range(step).len().clamp(1, PIECES)
+    }
+
+    /// Asks for the pictures of the next pieces. Asking waits for nothing, so that the lock may be held: the piece to
+    /// be claimed is always among them.
+    fn ask_ahead(&self, state: &mut State) {
+        while state.asked.len() < ASKED {
+            let (step, piece) = state.next_ask;
+            if self.steps <= step || state.next_delivery + AHEAD <= step {
+                return;
+            }
+            let (range, pieces) = (self.range(step), self.pieces(step));
+            let part = share(0..range.len(), piece, pieces);
+            state.asked.push_back(self.filler.ask(&self.order, (range, part)));
+            state.next_ask = next_piece((step, piece), pieces);
         }
     }
 
@@ -237,6 +269,11 @@ impl Shared {
         drop(state);
         self.ready.notify_one();
     }
+}
+
+/// The piece after one, of a step that has so many.
+fn next_piece((step, piece): (usize, usize), pieces: usize) -> (usize, usize) {
+    if piece + 1 == pieces { (step + 1, 0) } else { (step, piece + 1) }
 }
 
 impl Begun {

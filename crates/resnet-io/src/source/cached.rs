@@ -4,7 +4,7 @@ use std::fs;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use super::{Encoded, Labels, Source};
+use super::{Asked, Encoded, Labels, Source};
 use crate::decode::{Exif, decode_by};
 use crate::error::DataError;
 use crate::picture::Image;
@@ -70,6 +70,12 @@ impl Source for Cached {
 
     fn group(&self, index: usize) -> Option<&str> {
         self.source.group(index)
+    }
+
+    fn ask(&self, samples: &[usize]) -> Option<Asked> {
+        let missing = samples.iter().copied().filter(|&index| self.kept[index].get().is_none());
+        let missing: Vec<usize> = missing.collect();
+        self.source.ask(&missing)
     }
 
     fn read(&self, index: usize) -> Result<Encoded<'_>, DataError> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use super::place::{Entry, Store};
-use super::{Encoded, Source, sample_id};
+use super::{Asked, Encoded, Source, sample_id};
 use crate::error::DataError;
 
 /// Endings of picture files, in any case.
@@ -102,6 +102,10 @@ impl Source for PictureFiles {
 
     fn group(&self, index: usize) -> Option<&str> {
         self.samples[index].group.as_deref()
+    }
+
+    fn ask(&self, samples: &[usize]) -> Option<Asked> {
+        self.store.ask(samples.iter().map(|&index| &self.samples[index].entry))
     }
 
     fn read(&self, index: usize) -> Result<Encoded<'_>, DataError> {

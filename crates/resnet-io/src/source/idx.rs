@@ -10,7 +10,8 @@ use std::sync::Arc;
 
 use flate2::read::GzDecoder;
 
-use super::keyed::{classes, names_beside};
+use super::beside::Beside;
+use super::keyed::classes;
 use super::place::{Entry, GZIP_START};
 use super::{DataSet, Encoded, Source, sample_id};
 use crate::error::DataError;
@@ -34,7 +35,7 @@ pub struct Idx {
 }
 
 /// Whether a file holds pictures, by its name as MNIST has it.
-fn is_pictures(name: &str) -> bool {
+pub(super) fn is_pictures(name: &str) -> bool {
     name.contains("images") && name.contains("idx3")
 }
 
@@ -96,7 +97,7 @@ impl Idx {
             return Err(fail(&path, format!("no IDX file of {count} labels")));
         }
         let texts: Vec<String> = labels[8..].iter().map(u8::to_string).collect();
-        let names = names_beside(pictures.parent().unwrap_or(Path::new("")));
+        let names = Beside::file(pictures).class_names();
         let (classes, labels) = classes(&texts, names);
         let name = pictures.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let pixels = content[16..].iter().flat_map(|&grey| [grey; 3]).collect();
@@ -107,13 +108,18 @@ impl Idx {
 /// Where the labels of these pictures are.
 fn labels_of(pictures: &Path) -> PathBuf {
     let name = pictures.file_name().unwrap_or_default().to_string_lossy();
-    let name = name.replace("images", "labels").replace("idx3", "idx1");
-    let path = pictures.with_file_name(&name);
-    let other = match name.strip_suffix(".gz") {
-        Some(plain) => pictures.with_file_name(plain),
-        None => pictures.with_file_name(format!("{name}.gz")),
-    };
+    let [path, other] = names_of_labels(&name).map(|name| pictures.with_file_name(name));
     if !path.exists() && other.exists() { other } else { path }
+}
+
+/// What the file of labels may be called that belongs to one of pictures: as it, or compressed otherwise.
+pub(super) fn names_of_labels(pictures: &str) -> [String; 2] {
+    let name = pictures.replace("images", "labels").replace("idx3", "idx1");
+    let other = match name.strip_suffix(".gz") {
+        Some(plain) => plain.to_string(),
+        None => format!("{name}.gz"),
+    };
+    [name, other]
 }
 
 /// A file's bytes, unpacked if it is compressed.

@@ -5,11 +5,11 @@
 //! of the pictures; Kaggle's `LOC_val_solution.csv` has `ILSVRC2012_val_00000001,n01751748 111 108 330 ...`.
 
 use std::collections::HashMap;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::Source;
+use super::beside::Beside;
 use super::files::{PictureFiles, Sample};
 use super::place::{Entry, Store};
 use crate::error::DataError;
@@ -33,17 +33,17 @@ pub(super) fn number(path: &str) -> Option<usize> {
     (is_flat && digits.len() == 8).then_some(number)
 }
 
-/// The pictures, all of which have a [`number`], with the classes that a file in `place` or above says.
+/// The pictures, all of which have a [`number`], with the classes that a file beside them or above says.
 ///
 /// # Errors
 /// When there is no such file, or it does not name the class of each picture.
 pub(super) fn open(
     store: &Arc<Store>,
     entries: Vec<Entry>,
-    place: &Path,
+    beside: &Beside,
 ) -> Result<Arc<dyn Source>, DataError> {
-    let (file, text) = truth(place).ok_or_else(|| DataError::NotASet {
-        place: place.display().to_string(),
+    let (file, text) = truth(beside).ok_or_else(|| DataError::NotASet {
+        place: beside.name(),
         found: format!("ImageNet's validation pictures, but neither {GROUND_TRUTH} nor {SOLUTION} is with them or above"),
     })?;
     let mut classes: Vec<String> = NUMBERED.lines().map(str::to_string).collect();
@@ -69,16 +69,12 @@ pub(super) fn open(
 }
 
 /// The nearest file of classes, and its text.
-fn truth(place: &Path) -> Option<(PathBuf, String)> {
-    let place = fs::canonicalize(place).ok()?;
+fn truth(beside: &Beside) -> Option<(PathBuf, String)> {
     let in_kit = format!("{IN_KIT}/{GROUND_TRUTH}");
-    place.ancestors().take(1 + FOLDERS_ABOVE).find_map(|folder| {
-        [GROUND_TRUTH, &in_kit, SOLUTION].into_iter().find_map(|name| {
-            let file = folder.join(name);
-            let text = fs::read_to_string(&file).ok()?;
-            Some((file, text))
-        })
-    })
+    let folders = beside.and_above(FOLDERS_ABOVE).into_iter();
+    folders
+        .flat_map(|folder| [GROUND_TRUTH, &in_kit, SOLUTION].map(|name| folder.text(name)))
+        .find_map(|found| found)
 }
 
 /// The class of each picture's number, by the development kit's file.

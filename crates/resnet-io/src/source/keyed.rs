@@ -5,8 +5,6 @@
 //! the name of a sample ends at the first dot behind the last slash.
 
 use std::collections::HashMap;
-use std::fs;
-use std::path::Path;
 use std::sync::Arc;
 
 use super::Source;
@@ -48,8 +46,7 @@ pub(super) fn samples(
 ) -> Result<Option<Arc<dyn Source>>, DataError> {
     let mut labels = HashMap::new();
     for entry in entries.iter().filter(|entry| is_label(&entry.path)) {
-        let text = store.read(entry)?;
-        if let Some(label) = label(&entry.path, &text) {
+        if let Some(label) = store.label(entry)? {
             labels.insert((entry.archive, key(&entry.path).to_string()), label);
         }
     }
@@ -75,7 +72,7 @@ pub(super) fn samples(
 }
 
 /// What a label file says.
-fn label(path: &str, bytes: &[u8]) -> Option<String> {
+pub(super) fn label(path: &str, bytes: &[u8]) -> Option<String> {
     let text = std::str::from_utf8(bytes).ok()?;
     if path.ends_with(".cls") {
         return Some(text.trim().to_string());
@@ -112,11 +109,4 @@ pub(super) fn classes(texts: &[String], names: Option<Vec<String>>) -> (Vec<Stri
     };
     let labels = texts.iter().map(place).collect();
     (classes, labels)
-}
-
-/// The names in `classes.txt` in a folder, one a line, if it is there.
-pub(super) fn names_beside(folder: &Path) -> Option<Vec<String>> {
-    let text = fs::read_to_string(folder.join("classes.txt")).ok()?;
-    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    Some(lines.map(str::to_string).collect())
 }

@@ -41,7 +41,7 @@ pub(super) fn by_folder(store: Arc<Store>, entries: Vec<Entry>, place: &str) -> 
     let mut others = Vec::new();
     for entry in entries {
         // Shards that we packed have folders by class, and classes beside the pictures.
-        if matches!(*store, Store::Archives(_)) && entry.path.ends_with(".cls") {
+        if store.is_archives() && entry.path.ends_with(".cls") {
             continue;
         }
         // What lies beside the folder of all pictures is none.

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::files::{PictureFiles, Sample, is_picture};
-use super::keyed::{names_beside, text_of};
+use super::keyed::text_of;
 use super::layout::Part;
 use super::place::{Entry, Store};
 use super::{DataSet, MultiLabel, Source};
@@ -36,20 +36,24 @@ struct Row {
     group: Option<Box<str>>,
 }
 
-/// Opens a list; none if the text is none.
-pub(super) fn open(file: &Path, text: &str) -> Result<Option<DataSet>, DataError> {
+/// Opens a list of pictures in `store`, whose classes are called `names` if they are numbers; none if the
+/// text is none.
+pub(super) fn open(
+    file: &Path,
+    text: &str,
+    store: Store,
+    names: Option<Vec<String>>,
+) -> Result<Option<DataSet>, DataError> {
     let is_json = text.trim_start().starts_with('{');
     let (rows, columns) = if is_json { (json(file, text)?, Vec::new()) } else { csv(file, text)? };
     if rows.is_empty() {
         return Ok(None);
     }
-    let folder = file.parent().unwrap_or(Path::new("")).to_path_buf();
     // All parts share one list of classes.
     let named = rows.iter().map(|row| (row.line, &row.classes));
     let Classes { names, labels, is_multi_label, notice } =
-        labels::classes(named, columns, names_beside(&folder))
-            .map_err(|(line, found)| fail(file, line, found))?;
-    let store = Arc::new(Store::Folder(folder));
+        labels::classes(named, columns, names).map_err(|(line, found)| fail(file, line, found))?;
+    let store = Arc::new(store);
     let mut parts: BTreeMap<Part, (Vec<Sample>, Vec<Vec<u32>>)> = BTreeMap::new();
     for (row, labels) in rows.into_iter().zip(labels) {
         let entry = Entry { path: row.path.into(), archive: 0, offset: 0, len: 0 };

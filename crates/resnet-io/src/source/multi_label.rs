@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Encoded, Labels, Source};
+use super::{Asked, Encoded, Labels, Source};
 use crate::error::DataError;
 
 /// The samples of a source, each with any number of classes.
@@ -75,6 +75,10 @@ impl Source for MultiLabel {
 
     fn group(&self, index: usize) -> Option<&str> {
         self.source.group(index)
+    }
+
+    fn ask(&self, samples: &[usize]) -> Option<Asked> {
+        self.source.ask(samples)
     }
 
     fn read(&self, index: usize) -> Result<Encoded<'_>, DataError> {

@@ -1,20 +1,21 @@
 //! From an address to splits: what `--data` and `--val` mean.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use flate2::read::GzDecoder;
 
+use super::beside::Beside;
 use super::cifar::Kind;
 use super::layout::Part;
 use super::place::{self, Entry, GZIP_START, Store};
 use super::{
     Cifar, Generated, GeneratedSpec, GeneratedSplit, HeldBack, Idx, Relabelled, Source, hold_back,
 };
-use super::{files, idx, imagenet, keyed, layout, list, parquet, shards};
-use crate::error::DataError;
+use super::{files, idx, imagenet, kept, keyed, layout, list, parquet, remote, shards};
+use crate::error::{DataError, io_at};
 
 /// How to open an address.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -23,6 +24,10 @@ pub struct OpenOptions {
     pub val: Option<String>,
     /// What to hold back of the training pictures for validation.
     pub held_back: Option<HeldBack>,
+    /// Where to keep what the next start need not do again; without it, a folder of the user's.
+    pub cache: Option<PathBuf>,
+    /// What to tell the clients of servers besides the environment, which it overrules: `AWS_ENDPOINT_URL` and so on.
+    pub settings: Vec<(String, String)>,
 }
 
 /// The splits found at an address. A single list without a name is `train`.
@@ -69,9 +74,9 @@ pub fn open(address: &str, options: &OpenOptions) -> Result<DataSet, DataError> 
 /// # Errors
 /// When there is nothing, or nothing readable.
 pub fn open_any(address: &str, options: &OpenOptions) -> Result<DataSet, DataError> {
-    let mut set = open_place(address)?;
+    let mut set = open_place(address, options)?;
     if let Some(val) = &options.val {
-        let other = open_place(val)?;
+        let other = open_place(val, options)?;
         set.val = other.test.or(other.val).or(other.train);
         if set.val.is_none() {
             return Err(DataError::Empty { place: val.clone() });
@@ -103,25 +108,29 @@ fn align(train: Option<&Arc<dyn Source>>, part: &mut Option<Arc<dyn Source>>) {
     }
 }
 
-fn open_place(address: &str) -> Result<DataSet, DataError> {
+fn open_place(address: &str, options: &OpenOptions) -> Result<DataSet, DataError> {
+    if remote::is_remote(address) {
+        return remote::open(address, options);
+    }
     if address == "generated" {
         return Ok(open_generated(&GeneratedSpec::default()));
     }
     if let Some(rest) = address.strip_prefix("generated:") {
         return Ok(open_generated(&GeneratedSpec::parse(rest)?));
     }
-    let path = Path::new(address);
+    let cache = options.cache.clone().or_else(kept::standard_folder);
+    let (path, cache) = (Path::new(address), cache.as_deref());
     if !path.exists()
         && let Some(paths) = shards::expand(address)
     {
         let paths: Vec<PathBuf> = paths.into_iter().map(PathBuf::from).collect();
-        return open_shards(&paths, address);
+        return open_shards(&paths, &Beside::file(&paths[0]), address, cache);
     }
     let Ok(metadata) = fs::metadata(path) else {
         let suggestion = nearest(address.split(':').next().unwrap_or(address), &["generated"]);
         return Err(DataError::UnknownAddress { address: address.to_string(), suggestion });
     };
-    if metadata.is_dir() { open_folder(path) } else { open_file(path) }
+    if metadata.is_dir() { open_folder(path, cache) } else { open_file(path, cache) }
 }
 
 fn open_generated(spec: &GeneratedSpec) -> DataSet {
@@ -132,7 +141,7 @@ fn open_generated(spec: &GeneratedSpec) -> DataSet {
     }
 }
 
-fn open_folder(path: &Path) -> Result<DataSet, DataError> {
+pub(super) fn open_folder(path: &Path, cache: Option<&Path>) -> Result<DataSet, DataError> {
     let entries = place::list_folder(path)?;
     let is_bin = |entry: &&Entry| !entry.path.contains('/') && entry.path.ends_with(".bin");
     let mut bins: Vec<&str> = entries.iter().filter(is_bin).map(|entry| &*entry.path).collect();
@@ -141,13 +150,19 @@ fn open_folder(path: &Path) -> Result<DataSet, DataError> {
         if let Some(set) = idx::open_folder(path, &entries)? {
             return Ok(set);
         }
-        if let Some(set) = open_folder_of_shards(path, &entries)? {
+        let place = path.display().to_string();
+        let open = |names: &[&str]| {
+            let paths: Vec<PathBuf> = names.iter().map(|name| path.join(name)).collect();
+            open_shards(&paths, &Beside::Local(path.into()), &place, cache)
+        };
+        if let Some(set) = by_names_of_shards(&entries, open)? {
             return Ok(set);
         }
     }
     if bins.is_empty() || has_pictures {
         let store = Arc::new(Store::Folder(path.into()));
-        return by_folder(store, entries, path, &path.display().to_string());
+        let beside = Beside::Local(path.into());
+        return by_folder(store, entries, &beside, &path.display().to_string());
     }
     bins.sort_unstable();
     let (test, train): (Vec<&str>, _) = bins.into_iter().partition(|name| name.starts_with("test"));
@@ -158,8 +173,11 @@ fn open_folder(path: &Path) -> Result<DataSet, DataError> {
     Ok(DataSet { train: open_all(train)?, test: open_all(test)?, ..DataSet::default() })
 }
 
-/// The shards in a folder, each part by how its files' names begin; or none.
-fn open_folder_of_shards(folder: &Path, entries: &[Entry]) -> Result<Option<DataSet>, DataError> {
+/// The shards of a folder that has these files, each part by how its files' names begin; or none.
+pub(super) fn by_names_of_shards(
+    entries: &[Entry],
+    open_all: impl Fn(&[&str]) -> Result<DataSet, DataError>,
+) -> Result<Option<DataSet>, DataError> {
     let ends = [".tar", ".tar.gz", ".tgz", ".parquet"];
     let is_shard = |entry: &&Entry| {
         !entry.path.contains('/') && ends.iter().any(|end| entry.path.ends_with(end))
@@ -167,19 +185,19 @@ fn open_folder_of_shards(folder: &Path, entries: &[Entry]) -> Result<Option<Data
     let mut names: Vec<&str> = entries.iter().filter(is_shard).map(|entry| &*entry.path).collect();
     names.sort_unstable();
     let mut set = DataSet::default();
-    let of = |part: Option<Part>| -> Vec<PathBuf> {
+    let of = |part: Option<Part>| -> Vec<&str> {
         let own = |name: &&&str| {
             let word = name.split(|c: char| !c.is_ascii_alphabetic()).next().unwrap_or_default();
             Part::named(word) == part
         };
-        names.iter().filter(own).map(|name| folder.join(name)).collect()
+        names.iter().filter(own).copied().collect()
     };
     let mut open = |part: Option<Part>| -> Result<Option<Arc<dyn Source>>, DataError> {
-        let paths = of(part);
-        if paths.is_empty() {
+        let names = of(part);
+        if names.is_empty() {
             return Ok(None);
         }
-        let found = open_shards(&paths, &folder.display().to_string())?;
+        let found = open_all(&names)?;
         set.notices.extend(found.notices);
         Ok(found.train.or(found.val).or(found.test))
     };
@@ -193,43 +211,91 @@ fn open_folder_of_shards(folder: &Path, entries: &[Entry]) -> Result<Option<Data
 }
 
 /// Files as one set: Parquet, or archives of pictures in folders by class or with their classes beside them.
-fn open_shards(paths: &[PathBuf], place: &str) -> Result<DataSet, DataError> {
+pub(super) fn open_shards(
+    paths: &[PathBuf],
+    beside: &Beside,
+    place: &str,
+    cache: Option<&Path>,
+) -> Result<DataSet, DataError> {
     if let Some(first) = paths.first()
-        && start(first)?.starts_with(&parquet::START)
+        && Start::of(&start(first)?) == Start::Parquet
     {
-        return Ok(DataSet { train: Some(parquet::open(paths)?), ..DataSet::default() });
+        let open = |path: &PathBuf| Ok((path.clone(), File::open(path).map_err(io_at(path))?));
+        let files = paths.iter().map(open).collect::<Result<_, DataError>>()?;
+        return Ok(DataSet { train: Some(parquet::open(files, beside)?), ..DataSet::default() });
     }
-    let (store, entries) = place::list_archives(paths)?;
+    let (store, entries, notices) = place::list_archives(paths, cache)?;
+    with_notices(notices, by_content(store, entries, beside, place)?)
+}
+
+/// A set about which something was to be said before.
+pub(super) fn with_notices(mut notices: Vec<String>, set: DataSet) -> Result<DataSet, DataError> {
+    notices.extend(set.notices);
+    Ok(DataSet { notices, ..set })
+}
+
+/// Files of archives, by the classes beside them if they have such, else by their folders.
+pub(super) fn by_content(
+    store: Store,
+    entries: Vec<Entry>,
+    beside: &Beside,
+    place: &str,
+) -> Result<DataSet, DataError> {
     if keyed::is_keyed(&entries) {
-        let folder = paths.first().and_then(|path| path.parent()).unwrap_or(Path::new(""));
-        let train = keyed::samples(&Arc::new(store), entries, keyed::names_beside(folder))?;
+        let train = keyed::samples(&Arc::new(store), entries, beside.class_names())?;
         return Ok(DataSet { train, ..DataSet::default() });
     }
-    let folder = paths.first().and_then(|path| path.parent()).unwrap_or(Path::new(""));
-    by_folder(Arc::new(store), entries, folder, place)
+    by_folder(Arc::new(store), entries, beside, place)
 }
 
 /// Files in folders by class; ImageNet's validation pictures need none.
-fn by_folder(
+pub(super) fn by_folder(
     store: Arc<Store>,
     entries: Vec<Entry>,
-    folder: &Path,
+    beside: &Beside,
     place: &str,
 ) -> Result<DataSet, DataError> {
     let flat = |entry: &Entry| imagenet::number(&entry.path).is_some();
     let (flat, entries): (Vec<Entry>, Vec<Entry>) = entries.into_iter().partition(flat);
     let mut set = layout::by_folder(store.clone(), entries, place);
     if !flat.is_empty() {
-        set.val = Some(imagenet::open(&store, flat, folder)?);
+        set.val = Some(imagenet::open(&store, flat, beside)?);
     }
     Ok(set)
 }
 
-fn open_file(path: &Path) -> Result<DataSet, DataError> {
-    let start = start(path)?;
-    // POSIX and GNU tar both have "ustar" at 257 in each header.
-    if start.starts_with(&parquet::START) || start.get(257..262) == Some(b"ustar") {
-        return open_shards(&[path.into()], &path.display().to_string());
+/// What a file is by its first 512 bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Start {
+    /// A Parquet file.
+    Parquet,
+    /// A tar archive.
+    Tar,
+    /// Something compressed by gzip.
+    Gzip,
+    /// Anything else.
+    Other,
+}
+
+impl Start {
+    pub(super) fn of(start: &[u8]) -> Start {
+        if start.starts_with(&parquet::START) {
+            Start::Parquet
+        } else if start.get(257..262) == Some(b"ustar") {
+            // POSIX and GNU tar both have it there in each header.
+            Start::Tar
+        } else if start.starts_with(&GZIP_START) {
+            Start::Gzip
+        } else {
+            Start::Other
+        }
+    }
+}
+
+pub(super) fn open_file(path: &Path, cache: Option<&Path>) -> Result<DataSet, DataError> {
+    let beside = Beside::file(path);
+    if let Start::Parquet | Start::Tar = Start::of(&start(path)?) {
+        return open_shards(&[path.into()], &beside, &path.display().to_string(), cache);
     }
     let content = idx::read(path)?;
     if idx::is_idx(&content) {
@@ -241,7 +307,7 @@ fn open_file(path: &Path) -> Result<DataSet, DataError> {
         return Ok(DataSet { train: Some(source), ..DataSet::default() });
     }
     if let Ok(text) = std::str::from_utf8(&content)
-        && let Some(set) = list::open(path, text)?
+        && let Some(set) = list::open(path, text, Store::beside(path), beside.class_names())?
     {
         return Ok(set);
     }

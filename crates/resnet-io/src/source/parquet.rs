@@ -5,21 +5,21 @@
 //! Pages are compressed and hold many pictures, so that none can be read alone: the pictures are copied once
 //! into a temporary file without a name (below `TMPDIR`), and read from there in any order.
 
-use std::fs::File;
 use std::io::{BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use parquet::errors::ParquetError;
 use parquet::file::metadata::ParquetMetaData;
-use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::file::reader::{ChunkReader, FileReader, SerializedFileReader};
 use parquet::record::{Field, Row};
 use parquet::schema::types::Type;
 use serde_json::Value;
 
 use super::Source;
+use super::beside::Beside;
 use super::files::{PictureFiles, Sample};
-use super::keyed::{classes, names_beside};
+use super::keyed::classes;
 use super::place::{Archive, Entry, Store};
 use crate::error::DataError;
 
@@ -29,23 +29,31 @@ pub(super) const START: [u8; 4] = *b"PAR1";
 const PICTURES: [&str; 5] = ["image", "img", "picture", "jpg", "png"];
 const LABELS: [&str; 7] = ["label", "labels", "fine_label", "class", "target", "category", "cls"];
 
-/// Opens files as one set, in their order.
+/// Opens files as one set, in their order; their names are for messages.
 ///
 /// # Errors
 /// When one is no Parquet file, has not the two columns, or a row without a picture.
-pub(super) fn open(paths: &[PathBuf]) -> Result<Arc<dyn Source>, DataError> {
+pub(super) fn open<R: ChunkReader + 'static>(
+    files: Vec<(PathBuf, R)>,
+    beside: &Beside,
+) -> Result<Arc<dyn Source>, DataError> {
     let mut names = None;
     let (mut archives, mut samples, mut texts) = (Vec::new(), Vec::new(), Vec::new());
-    for (number, path) in (0..).zip(paths) {
+    for (number, (path, file)) in (0..).zip(files) {
         let fail = |found: String| DataError::NotASet { place: path.display().to_string(), found };
-        let unreadable = |error: ParquetError| fail(format!("not readable as Parquet: {error}"));
+        let unreadable = |error: ParquetError| match error {
+            ParquetError::External(error) => match error.downcast::<DataError>() {
+                Ok(error) => *error,
+                Err(error) => fail(format!("not readable as Parquet: {error}")),
+            },
+            error => fail(format!("not readable as Parquet: {error}")),
+        };
         let io = |source| DataError::Io { path: path.clone(), source };
-        let file = File::open(path).map_err(io)?;
-        let size = file.metadata().map_err(io)?.len();
+        let size = file.len();
         let reader = SerializedFileReader::new(file).map_err(unreadable)?;
         check_places(reader.metadata(), size).map_err(fail)?;
         let columns = Columns::find(reader.metadata().file_metadata().schema()).map_err(fail)?;
-        names = names.or_else(|| names_of(&reader, &columns.label));
+        names = names.or_else(|| names_of(reader.metadata(), &columns.label));
         let mut copy = BufWriter::new(tempfile::tempfile().map_err(io)?);
         let stem = path.file_stem().unwrap_or_default().to_string_lossy();
         let rows = reader.get_row_iter(Some(columns.projection.clone())).map_err(unreadable)?;
@@ -64,8 +72,7 @@ pub(super) fn open(paths: &[PathBuf]) -> Result<Arc<dyn Source>, DataError> {
         let copy = copy.into_inner().map_err(|error| io(error.into_error()))?;
         archives.push(Archive::copied(path.clone(), copy));
     }
-    let folder = paths.first().and_then(|path| path.parent()).unwrap_or(Path::new(""));
-    let (classes, labels) = classes(&texts, names.or_else(|| names_beside(folder)));
+    let (classes, labels) = classes(&texts, names.or_else(|| beside.class_names()));
     for (sample, label) in samples.iter_mut().zip(labels) {
         sample.label = label;
     }
@@ -152,8 +159,8 @@ impl Columns {
 }
 
 /// The names of the classes, from `{"info": {"features": {LABEL: {"names": [...]}}}}` in the metadata.
-fn names_of(reader: &SerializedFileReader<File>, label: &str) -> Option<Vec<String>> {
-    let metadata = reader.metadata().file_metadata().key_value_metadata()?;
+fn names_of(metadata: &ParquetMetaData, label: &str) -> Option<Vec<String>> {
+    let metadata = metadata.file_metadata().key_value_metadata()?;
     let entry = metadata.iter().find(|entry| entry.key == "huggingface")?;
     let value: Value = serde_json::from_str(entry.value.as_deref()?).ok()?;
     let names = value.get("info")?.get("features")?.get(label)?.get("names")?.as_array()?;

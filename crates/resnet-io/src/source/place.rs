@@ -6,13 +6,14 @@ use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use flate2::read::GzDecoder;
 use rayon::prelude::*;
 
+use super::Asked;
+use super::kept::{self, Packed, Unpacked};
+use super::keyed;
+#[cfg(feature = "remote")]
+use super::remote::Objects;
 use crate::error::DataError;
-
-/// The most bytes that a compressed archive may unpack to.
-const MAX_UNPACKED: u64 = 8 << 30;
 
 /// A file of a place.
 #[derive(Debug)]
@@ -23,7 +24,7 @@ pub(super) struct Entry {
     pub(super) archive: u32,
     /// Where it begins in the archive; 0 in a folder.
     pub(super) offset: u64,
-    /// Its bytes in the archive; 0 in a folder.
+    /// Its bytes in the archive; 0 in a folder here.
     pub(super) len: u64,
 }
 
@@ -33,27 +34,64 @@ pub(super) enum Store {
     Folder(PathBuf),
     /// Files within tar archives.
     Archives(Vec<Archive>),
+    /// Files on a server.
+    #[cfg(feature = "remote")]
+    Remote(Objects),
 }
 
 /// A tar archive that is read by offset.
 pub(super) struct Archive {
     pub(super) path: PathBuf,
-    content: Content,
+    content: File,
 }
 
 impl Archive {
     /// What was in the archive at `path`, copied to a file of ours.
     pub(super) fn copied(path: PathBuf, copy: File) -> Archive {
-        Archive { path, content: Content::File(copy) }
+        Archive { path, content: copy }
     }
 }
 
-enum Content {
-    File(File),
-    Unpacked(Vec<u8>),
-}
-
 impl Store {
+    /// The files of the folder that a file lies in.
+    pub(super) fn beside(file: &Path) -> Store {
+        Store::Folder(file.parent().unwrap_or(Path::new("")).to_path_buf())
+    }
+
+    /// Whether its files are within archives.
+    pub(super) fn is_archives(&self) -> bool {
+        match self {
+            Store::Folder(_) => false,
+            Store::Archives(_) => true,
+            #[cfg(feature = "remote")]
+            Store::Remote(objects) => objects.are_archives(),
+        }
+    }
+
+    /// What a file says that has the class of the picture beside it.
+    pub(super) fn label(&self, entry: &Entry) -> Result<Option<String>, DataError> {
+        match self {
+            Store::Folder(_) | Store::Archives(_) => {
+                Ok(keyed::label(&entry.path, &self.read(entry)?))
+            }
+            #[cfg(feature = "remote")]
+            Store::Remote(objects) => Ok(objects.label(entry)),
+        }
+    }
+
+    /// Begins to bring files that will be read soon, where that takes long.
+    pub(super) fn ask<'a>(&self, entries: impl Iterator<Item = &'a Entry>) -> Option<Asked> {
+        match self {
+            Store::Folder(_) | Store::Archives(_) => {
+                // The system reads ahead by itself.
+                drop(entries);
+                None
+            }
+            #[cfg(feature = "remote")]
+            Store::Remote(objects) => Some(objects.ask(entries)),
+        }
+    }
+
     /// What to call a file of it in a message.
     pub(super) fn name(&self, archive: u32, path: &str) -> String {
         match self {
@@ -61,6 +99,8 @@ impl Store {
             Store::Archives(archives) => {
                 format!("{}:{path}", archives[archive as usize].path.display())
             }
+            #[cfg(feature = "remote")]
+            Store::Remote(objects) => objects.name(archive, path),
         }
     }
 
@@ -75,17 +115,12 @@ impl Store {
                 let archive = &archives[entry.archive as usize];
                 // The index has checked that the entry lies within the archive.
                 let mut bytes = vec![0; entry.len as usize];
-                let read = match &archive.content {
-                    Content::File(file) => read_exact_at(file, &mut bytes, entry.offset),
-                    Content::Unpacked(all) => {
-                        let begin = entry.offset as usize;
-                        bytes.copy_from_slice(&all[begin..begin + entry.len as usize]);
-                        Ok(())
-                    }
-                };
+                let read = read_exact_at(&archive.content, &mut bytes, entry.offset);
                 let path = archive.path.clone();
                 read.map_err(|source| DataError::Io { path, source }).map(|()| bytes)
             }
+            #[cfg(feature = "remote")]
+            Store::Remote(objects) => objects.read(entry),
         }
     }
 }
@@ -155,76 +190,110 @@ fn leads_back(link: &Path, folder: &Path) -> io::Result<bool> {
     Ok(fs::canonicalize(folder)?.starts_with(fs::canonicalize(link)?))
 }
 
+/// Whether a file, or a folder that it lies in, is hidden.
+pub(super) fn is_hidden_path(path: &str) -> bool {
+    path.split('/').any(is_hidden)
+}
+
 fn is_hidden(name: &str) -> bool {
     name.starts_with('.') || name == "__MACOSX"
 }
 
-/// Opens tar archives, compressed by gzip or not, and lists their files, in their order.
-pub(super) fn list_archives(paths: &[PathBuf]) -> Result<(Store, Vec<Entry>), DataError> {
-    let opened = paths.par_iter().enumerate().map(|(number, path)| {
-        let number = u32::try_from(number).expect("fewer than 2^32 archives");
-        open_archive(path, number)
-    });
-    let (mut archives, mut entries) = (Vec::new(), Vec::new());
-    for (archive, found) in opened.collect::<Result<Vec<_>, _>>()? {
-        archives.push(archive);
-        entries.extend(found);
-    }
-    Ok((Store::Archives(archives), entries))
+/// Opens tar archives and lists their files, in their order. Those compressed by gzip are unpacked into the folder
+/// `cache`, about which there is a notice.
+pub(super) fn list_archives(
+    paths: &[PathBuf],
+    cache: Option<&Path>,
+) -> Result<(Store, Vec<Entry>, Vec<String>), DataError> {
+    let opened = paths.par_iter().map(|path| open_archive(path, cache));
+    list_opened(paths, opened.collect::<Result<_, _>>()?)
 }
 
-fn open_archive(path: &Path, number: u32) -> Result<(Archive, Vec<Entry>), DataError> {
+/// Lists the files of tar archives that were opened already; their names are for messages.
+pub(super) fn list_opened(
+    names: &[PathBuf],
+    opened: Vec<Unpacked>,
+) -> Result<(Store, Vec<Entry>, Vec<String>), DataError> {
+    let listed = names.par_iter().zip(&opened).enumerate().map(|(number, (name, opened))| {
+        let number = u32::try_from(number).expect("fewer than 2^32 archives");
+        list_archive(name, number, &opened.file)
+    });
+    let entries: Vec<Vec<Entry>> = listed.collect::<Result<_, _>>()?;
+    let notices = made_notice(&opened).into_iter().collect();
+    let archive =
+        |(name, opened): (&PathBuf, Unpacked)| Archive { path: name.clone(), content: opened.file };
+    let archives = names.iter().zip(opened).map(archive).collect();
+    Ok((Store::Archives(archives), entries.into_iter().flatten().collect(), notices))
+}
+
+/// How much room what was unpacked now takes, and where.
+fn made_notice(opened: &[Unpacked]) -> Option<String> {
+    let made: Vec<&Unpacked> = opened.iter().filter(|opened| opened.made.is_some()).collect();
+    let folder = made.first()?.made.as_ref()?.parent()?;
+    let sizes = made.iter().filter_map(|opened| opened.file.metadata().ok());
+    let bytes: u64 = sizes.map(|metadata| metadata.len()).sum();
+    let (count, megabytes) = (made.len(), bytes.div_ceil(1_000_000));
+    let what = if count == 1 { "1 archive".to_string() } else { format!("{count} archives") };
+    Some(format!(
+        "{what} unpacked into {megabytes} MB in {}, where the next start finds it; remove it when it is no longer wanted",
+        folder.display()
+    ))
+}
+
+/// Opens an archive, unpacked if it is compressed.
+fn open_archive(path: &Path, cache: Option<&Path>) -> Result<Unpacked, DataError> {
     let fail = |source| DataError::Io { path: path.into(), source };
     let mut file = File::open(path).map_err(fail)?;
     let mut start = Vec::new();
     file.by_ref().take(2).read_to_end(&mut start).map_err(fail)?;
-    file.seek(SeekFrom::Start(0)).map_err(fail)?;
     if start != GZIP_START {
-        let size = file.metadata().map_err(fail)?.len();
-        let reader = BufReader::with_capacity(1 << 13, &file);
-        let mut archive = tar::Archive::new(reader);
-        let entries = index(path, number, size, archive.entries_with_seek().map_err(fail)?)?;
-        return Ok((Archive { path: path.into(), content: Content::File(file) }, entries));
+        return Ok(Unpacked { file, made: None });
     }
-    let mut bytes = Vec::new();
-    GzDecoder::new(file).take(MAX_UNPACKED + 1).read_to_end(&mut bytes).map_err(fail)?;
-    if MAX_UNPACKED < bytes.len() as u64 {
-        let found = format!("an archive of more than {} GiB; unpack it", MAX_UNPACKED >> 30);
-        return Err(DataError::NotASet { place: path.display().to_string(), found });
-    }
-    let mut archive = tar::Archive::new(&bytes[..]);
-    let entries = index(path, number, bytes.len() as u64, archive.entries().map_err(fail)?)?;
-    Ok((Archive { path: path.into(), content: Content::Unpacked(bytes) }, entries))
+    let metadata = file.metadata().map_err(fail)?;
+    let modified = metadata.modified().map_err(fail)?;
+    let version = Some(format!("{} {modified:?}", metadata.len()));
+    let address = fs::canonicalize(path).map_err(fail)?.display().to_string();
+    let packed = Packed { address: &address, version };
+    let open = || File::open(path).map(BufReader::new).map_err(fail);
+    kept::unpacked(&packed, cache, open, fail)
+}
+
+fn list_archive(path: &Path, number: u32, mut file: &File) -> Result<Vec<Entry>, DataError> {
+    let fail = |source| DataError::Io { path: path.into(), source };
+    let size = file.metadata().map_err(fail)?.len();
+    file.seek(SeekFrom::Start(0)).map_err(fail)?;
+    let mut archive = tar::Archive::new(BufReader::with_capacity(1 << 13, file));
+    let entries = archive.entries_with_seek().map_err(fail)?;
+    index(number, size, entries, |_, _| Ok(())).map_err(fail)
 }
 
 /// How a file compressed by gzip begins.
 pub(super) const GZIP_START: [u8; 2] = [0x1f, 0x8b];
 
-/// The files of an archive of `size` bytes.
-fn index<R: Read>(
-    path: &Path,
+/// The files of an archive of `size` bytes, each shown to `look` with its path.
+pub(super) fn index<'a, R: Read>(
     archive: u32,
     size: u64,
-    entries: tar::Entries<'_, R>,
-) -> Result<Vec<Entry>, DataError> {
-    let fail = |source| DataError::Io { path: path.into(), source };
+    entries: tar::Entries<'a, R>,
+    mut look: impl FnMut(&str, &mut tar::Entry<'a, R>) -> io::Result<()>,
+) -> io::Result<Vec<Entry>> {
     let mut found = Vec::new();
     for entry in entries {
-        let entry = entry.map_err(fail)?;
+        let mut entry = entry?;
         if !entry.header().entry_type().is_file() {
             continue;
         }
-        let inside = entry.path().map_err(fail)?.to_string_lossy().replace('\\', "/");
+        let inside = entry.path()?.to_string_lossy().replace('\\', "/");
         let inside = inside.trim_start_matches("./");
         let (offset, len) = (entry.raw_file_position(), entry.size());
         if offset.checked_add(len).is_none_or(|end| size < end) {
-            let source = io::Error::new(
+            return Err(io::Error::new(
                 io::ErrorKind::UnexpectedEof,
                 format!("the archive is cut short within {inside}"),
-            );
-            return Err(fail(source));
+            ));
         }
-        if !inside.split('/').any(is_hidden) {
+        if !is_hidden_path(inside) {
+            look(inside, &mut entry)?;
             found.push(Entry { path: inside.into(), archive, offset, len });
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::{Encoded, Labels, Source};
+use super::{Asked, Encoded, Labels, Source};
 use crate::error::DataError;
 
 /// The samples of a source, with classes in another order or among others.
@@ -91,6 +91,10 @@ impl Source for Relabelled {
 
     fn group(&self, index: usize) -> Option<&str> {
         self.source.group(index)
+    }
+
+    fn ask(&self, samples: &[usize]) -> Option<Asked> {
+        self.source.ask(samples)
     }
 
     fn read(&self, index: usize) -> Result<Encoded<'_>, DataError> {

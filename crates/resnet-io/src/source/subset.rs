@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Encoded, Labels, Source, sample_id};
+use super::{Asked, Encoded, Labels, Source, sample_id};
 use crate::error::DataError;
 
 /// Some of a source's samples, with the same classes.
@@ -59,6 +59,11 @@ impl Source for Subset {
 
     fn group(&self, index: usize) -> Option<&str> {
         self.source.group(self.indices[index] as usize)
+    }
+
+    fn ask(&self, samples: &[usize]) -> Option<Asked> {
+        let inner = samples.iter().map(|&index| self.indices[index] as usize);
+        self.source.ask(&inner.collect::<Vec<_>>())
     }
 
     fn read(&self, index: usize) -> Result<Encoded<'_>, DataError> {

@@ -19,7 +19,7 @@ fn generated(images: u32) -> Arc<dyn Source> {
     Arc::new(Generated::new(&spec, GeneratedSplit::Train))
 }
 
-fn spec(mode: Mode, workers: usize) -> LoaderSpec {
+pub(crate) fn spec(mode: Mode, workers: usize) -> LoaderSpec {
     let steps = match mode {
         Mode::Train => vec![Step::PadCrop { padding: 2 }, Step::Flip { p: 0.5 }],
         Mode::Eval => Vec::new(),
@@ -44,7 +44,7 @@ fn spec(mode: Mode, workers: usize) -> LoaderSpec {
 }
 
 /// All batches of an epoch from a step on.
-fn batches(loader: &Loader, epoch: u32, first: usize) -> Result<Vec<Batch>, DataError> {
+pub(crate) fn batches(loader: &Loader, epoch: u32, first: usize) -> Result<Vec<Batch>, DataError> {
     let (mut queue, mut all) = (loader.epoch(epoch, first), Vec::new());
     while let Some(batch) = queue.next_batch()? {
         all.push(batch.clone());

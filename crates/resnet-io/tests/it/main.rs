@@ -13,6 +13,8 @@ mod mix;
 mod operations;
 mod parquet;
 mod real_data;
+#[cfg(feature = "remote")]
+mod remote;
 mod resize;
 mod shards;
 mod sources;

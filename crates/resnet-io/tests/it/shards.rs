@@ -27,6 +27,78 @@ fn write_tar(path: &Path, files: &[(&str, &[u8])]) {
     builder.finish().unwrap();
 }
 
+fn gzip(plain: &Path, packed: &Path) {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::copy(&mut fs::File::open(plain).unwrap(), &mut encoder).unwrap();
+    fs::write(packed, encoder.finish().unwrap()).unwrap();
+}
+
+#[test]
+fn compressed_shards_are_unpacked_once_and_again_when_they_are_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    for (i, name) in ["t-0", "t-1"].into_iter().enumerate() {
+        write_tar(
+            &at(name),
+            &[(&format!("a/{i}.jpg"), &[i as u8; 700]), (&format!("b/{i}.jpg"), b"22")],
+        );
+        gzip(&at(name), &at(&format!("{name}.tar.gz")));
+    }
+    let opened = |cache: &str| {
+        let options = OpenOptions { cache: Some(at(cache)), ..OpenOptions::default() };
+        open(at("t-{0..1}.tar.gz").to_str().unwrap(), &options).unwrap()
+    };
+    let kept = || {
+        let entries = fs::read_dir(at("cache")).unwrap().map(|entry| entry.unwrap().path());
+        let mut paths: Vec<_> = entries.collect();
+        paths.sort();
+        paths
+    };
+    let first = opened("cache");
+    assert_eq!(first.notices.len(), 1);
+    let said = &first.notices[0];
+    assert!(
+        said.starts_with("2 archives unpacked into 1 MB in ") && said.contains("cache"),
+        "{said}"
+    );
+    let train = first.train.unwrap();
+    assert!(train.name(0).ends_with("t-0.tar.gz:a/0.jpg"), "{}", train.name(0));
+    assert_eq!((train.len(), bytes(train.as_ref(), 1)), (4, vec![1; 700]));
+    let before = kept();
+    assert_eq!(before.len(), 2);
+    let second = opened("cache");
+    assert_eq!(second.notices, [""; 0]);
+    assert_eq!(content(second.train.unwrap().as_ref()), content(train.as_ref()));
+    // Another archive of the same name takes the place of the one before.
+    write_tar(&at("t-1"), &[("a/1.jpg", b"333"), ("b/1.jpg", b"22"), ("b/2.jpg", b"1")]);
+    gzip(&at("t-1"), &at("t-1.tar.gz"));
+    let third = opened("cache");
+    assert!(third.notices[0].starts_with("1 archive unpacked"), "{:?}", third.notices);
+    assert_eq!((third.train.unwrap().len(), kept().len()), (5, 2));
+    assert_ne!(kept(), before);
+    // Without a folder that can be written it works as well, and leaves nothing.
+    let fourth = opened("t-0/no-folder-below-a-file");
+    assert_eq!((fourth.train.unwrap().len(), fourth.notices), (5, vec![]));
+}
+
+#[test]
+fn a_compressed_shard_that_is_damaged_leaves_nothing_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let noise: Vec<u8> =
+        (0..9000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    write_tar(&at("t"), &[("a/1.jpg", &noise), ("b/1.jpg", b"22")]);
+    gzip(&at("t"), &at("t.tgz"));
+    let whole = fs::read(at("t.tgz")).unwrap();
+    fs::write(at("t.tgz"), &whole[..whole.len() / 2]).unwrap();
+    let options = OpenOptions { cache: Some(at("cache")), ..OpenOptions::default() };
+    let Err(error) = open(at("t.tgz").to_str().unwrap(), &options) else { panic!("half a file") };
+    assert!(error.to_string().contains("t.tgz: "), "{error}");
+    assert_eq!(fs::read_dir(at("cache")).unwrap().count(), 0);
+    fs::write(at("t.tgz"), [&whole[..], &whole[..]].concat()).unwrap();
+    assert_eq!(open(at("t.tgz").to_str().unwrap(), &options).unwrap().train.unwrap().len(), 2);
+}
+
 fn bytes(source: &dyn Source, index: usize) -> Vec<u8> {
     match source.read(index).unwrap() {
         Encoded::File(bytes) => bytes.into_owned(),

@@ -57,8 +57,10 @@ fn an_archive_holds_the_same_samples_as_its_folder() {
     let mut encoder = flate2::write::GzEncoder::new(file, flate2::Compression::fast());
     std::io::copy(&mut fs::File::open(&plain).unwrap(), &mut encoder).unwrap();
     encoder.finish().unwrap();
+    let cache = Some(folder.path().join("cache"));
     let read = |path: &Path| {
-        let set = open(path.to_str().unwrap(), &OpenOptions::default()).unwrap();
+        let options = OpenOptions { cache: cache.clone(), ..OpenOptions::default() };
+        let set = open(path.to_str().unwrap(), &options).unwrap();
         let train = set.train.unwrap();
         let bytes = |i| match train.read(i).unwrap() {
             Encoded::File(bytes) => bytes.into_owned(),
@@ -142,4 +144,15 @@ fn links_are_followed_and_loops_of_them_are_errors() {
         panic!("a loop was walked")
     };
     assert!(error.to_string().contains("a loop of links"), "{error}");
+}
+
+#[cfg(not(feature = "remote"))]
+#[test]
+fn the_address_of_a_server_is_an_error_that_says_how_to_build() {
+    for address in ["s3://bucket/x", "https://example.org/t-{0..3}.tar", "gs://b/x", "az://c/x"] {
+        let Err(error) = open(address, &OpenOptions::default()) else { panic!("{address}") };
+        let expected = format!("{address}: this build reads no pictures from servers");
+        assert_eq!(error.to_string(), expected);
+        assert!(error.hint().unwrap().contains("--features remote"));
+    }
 }

@@ -33,7 +33,9 @@ fn predictor(weights: PathBuf, model: &str, classes_file: Option<PathBuf>) -> Pr
 }
 
 fn evaluate(predictor: &mut Predictor, data: &Path) -> Evaluation {
-    let source = open(&data.display().to_string(), &OpenOptions::default()).unwrap();
+    let cache = tempfile::tempdir().unwrap();
+    let opening = OpenOptions { cache: Some(cache.path().into()), ..OpenOptions::default() };
+    let source = open(&data.display().to_string(), &opening).unwrap();
     let options = EvaluateOptions { batch_size: 25, workers: 1 };
     let pictures = source.for_evaluation().unwrap();
     let never = AtomicBool::new(false);
