@@ -17,8 +17,8 @@ use crate::step::gradient_name;
 /// The graph extended by the gradients of `loss` by every parameter.
 ///
 /// `loss` is the first output of an [`Op::CrossEntropy`] or [`Op::BinaryCrossEntropy`]. The gradient
-/// of parameter `p` becomes the new value of state `grad/p` ([`StateRole::Gradient`]); a parameter that the loss does not depend
-/// on has none. Inputs, outputs and updates of the forward graph stay.
+/// of parameter `p` becomes the new value of state `grad/p` ([`StateRole::Gradient`]); a parameter that
+/// the loss does not depend on has none. Inputs, outputs and updates of the forward graph stay.
 ///
 /// # Errors
 /// [`GraphError::NotALoss`] if `loss` is something else, [`GraphError::NotDifferentiable`] where a

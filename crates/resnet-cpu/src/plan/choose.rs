@@ -39,8 +39,6 @@ impl Purpose {
 
 /// Channels from which on transforms cost less than the products that they save.
 const LEAST_CHANNELS: usize = 16;
-/// The same for the weight gradient, where both operands change from step to step.
-const LEAST_WEIGHT_CHANNELS: usize = 16;
 /// Input channels from which on training's forward pass may take tiles of four.
 const LEAST_CHANNELS_FOR_FOUR: usize = 64;
 /// Smaller pictures than this have too few tiles to repay the transform of the weights.
@@ -54,13 +52,9 @@ pub(crate) fn tiles(
     purpose: Purpose,
     direction: Direction,
 ) -> Option<Tiles> {
-    let least_channels = match direction {
-        Direction::Forward | Direction::InputGrad => LEAST_CHANNELS,
-        Direction::WeightGrad => LEAST_WEIGHT_CHANNELS,
-    };
     // The portable engine is the yardstick of the others.
     if isa == Isa::Portable
-        || shape.cin.min(shape.cout) < least_channels
+        || shape.cin.min(shape.cout) < LEAST_CHANNELS
         || shape.oh.min(shape.ow) < LEAST_SIDE
     {
         return None;

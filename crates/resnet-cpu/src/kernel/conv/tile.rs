@@ -220,13 +220,7 @@ unsafe fn multiply<S: Simd, const M: usize, const NV: usize, const NP: usize, co
     buffer: *mut f32,
 ) {
     let width = width::<S, NV, NP>();
-    // The rows share out what they ask for, evenly over the steps.
-    let (coming, len) = work.coming;
-    let (done, all) = (row - work.rows.start, work.rows.len());
-    let mut coming = coming.wrapping_add(len * done / all);
-    // Some gradients have pixels that no tap reaches.
-    let steps = (work.taps.len() * work.depth).max(1);
-    let coming_lines = (len * M * STRETCH).div_ceil(16 * all * steps);
+    let (mut coming, coming_lines) = coming::<M>(work, row);
     let mut sums = Sums { whole: [[s.splat(0.0); NV]; M], pairs: [[s.splat(0.0); NP]; M] };
     if RAW && work.accumulate {
         // SAFETY: the caller's buffer holds M * width floats, those of the raw sums.
@@ -282,6 +276,20 @@ unsafe fn multiply<S: Simd, const M: usize, const NV: usize, const NP: usize, co
     }
     // SAFETY: the caller's buffer holds M * width floats.
     unsafe { sums.store(s, buffer) };
+}
+
+/// Where a tile begins to ask for the weights that come next, and for how many lines between two
+/// stretches: the rows share them out, evenly over the steps.
+#[inline(always)]
+fn coming<const M: usize>(work: &Work<'_>, row: usize) -> (*const f32, usize) {
+    let (start, len) = work.coming;
+    if len == 0 {
+        return (start, 0);
+    }
+    let (done, all) = (row - work.rows.start, work.rows.len());
+    // Some gradients have pixels that no tap reaches.
+    let steps = (work.taps.len() * work.depth).max(1);
+    (start.wrapping_add(len * done / all), (len * M * STRETCH).div_ceil(16 * all * steps))
 }
 
 /// Floats of a row of sums.
