@@ -225,13 +225,13 @@ pub(super) fn open_shards(
         return Ok(DataSet { train: Some(parquet::open(files, beside)?), ..DataSet::default() });
     }
     let (store, entries, notices) = place::list_archives(paths, cache)?;
-    with_notices(notices, by_content(store, entries, beside, place)?)
+    Ok(with_notices(notices, by_content(store, entries, beside, place)?))
 }
 
 /// A set about which something was to be said before.
-pub(super) fn with_notices(mut notices: Vec<String>, set: DataSet) -> Result<DataSet, DataError> {
+pub(super) fn with_notices(mut notices: Vec<String>, set: DataSet) -> DataSet {
     notices.extend(set.notices);
-    Ok(DataSet { notices, ..set })
+    DataSet { notices, ..set }
 }
 
 /// Files of archives, by the classes beside them if they have such, else by their folders.

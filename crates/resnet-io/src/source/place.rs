@@ -83,7 +83,7 @@ impl Store {
     pub(super) fn ask<'a>(&self, entries: impl Iterator<Item = &'a Entry>) -> Option<Asked> {
         match self {
             Store::Folder(_) | Store::Archives(_) => {
-                // The system reads ahead by itself.
+                // The system reads ahead by itself; `entries` is for servers alone.
                 drop(entries);
                 None
             }

@@ -189,7 +189,7 @@ impl Place {
                 let opened = at_once(shards, |file| self.unpacked(file))?;
                 let (store, entries, notices) = place::list_opened(&names, opened)?;
                 let set = local::by_content(store, entries, &beside, &self.address)?;
-                local::with_notices(notices, set)
+                Ok(local::with_notices(notices, set))
             }
             Start::Tar | Start::Other => {
                 let indices = indices(shards, self.cache.as_ref())?;
