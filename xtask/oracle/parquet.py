@@ -3,16 +3,19 @@
 
     python3 parquet.py crates/resnet-io/tests/fixtures/parquet      (datasets 5)
 
-Two parts of one set, of pictures whose red value is their number, in row groups of two.
+Two parts of one set, of pictures whose red value is their number, in row groups of two; below codecs/, the first
+file once for each way to compress that others write.
 """
 import io
 import pathlib
 import sys
 
+import pyarrow.parquet
 from datasets import ClassLabel, Dataset, Features, Image, Value
 from PIL import Image as Pillow
 
 NAMES = ["cat", "dog", "newt"]
+CODECS = ["brotli", "gzip", "lz4", "none", "snappy", "zstd"]
 PARTS = {"train-00000-of-00002": [2, 0, 1], "train-00001-of-00002": [1, 2], "validation-00000-of-00001": [0]}
 
 
@@ -35,4 +38,12 @@ def main(folder):
         Dataset.from_dict(rows, features=features).to_parquet(folder / f"{name}.parquet", batch_size=2)
 
 
+def recompress(folder):
+    table = pyarrow.parquet.read_table(folder / f"{next(iter(PARTS))}.parquet")
+    (folder / "codecs").mkdir(exist_ok=True)
+    for codec in CODECS:
+        pyarrow.parquet.write_table(table, folder / "codecs" / f"{codec}.parquet", compression=codec)
+
+
 main(pathlib.Path(sys.argv[1]))
+recompress(pathlib.Path(sys.argv[1]))

@@ -58,6 +58,29 @@ fn one_file_and_a_pattern_of_files_are_sets_too() {
     assert_eq!(opened(&pattern).train.unwrap().len(), 5);
 }
 
+/// The same rows, compressed in each way that others write.
+fn of_each_codec() -> Vec<PathBuf> {
+    let codecs = ["brotli", "gzip", "lz4", "none", "snappy", "zstd"];
+    codecs.map(|codec| fixtures().join(format!("codecs/{codec}.parquet"))).into()
+}
+
+#[test]
+fn pictures_are_the_same_bytes_from_every_codec() {
+    let bytes = |path: &Path| -> Vec<(u32, Vec<u8>)> {
+        let train = opened(path).train.unwrap();
+        let sample = |index| match train.read(index).unwrap() {
+            Encoded::File(bytes) => (train.label(index), bytes.into_owned()),
+            Encoded::Pixels(_) => panic!("files"),
+        };
+        (0..train.len()).map(sample).collect()
+    };
+    let expected = bytes(&fixtures().join("train-00000-of-00002.parquet"));
+    assert_eq!(expected.iter().map(|(label, _)| *label).collect::<Vec<_>>(), [2, 0, 1]);
+    for path in of_each_codec() {
+        assert_eq!(bytes(&path), expected, "{}", path.display());
+    }
+}
+
 #[test]
 fn files_cut_short_or_altered_are_errors_that_name_them() {
     let folder = tempfile::tempdir().unwrap();
@@ -72,11 +95,14 @@ fn files_cut_short_or_altered_are_errors_that_name_them() {
         assert!(error.contains("a.parquet: not an image set: not readable as Parquet"), "{error}");
     }
     // Any byte may be wrong: an error or other pictures, but no panic.
-    for at in 0..whole.len() {
-        let mut bytes = whole.clone();
-        bytes[at] ^= 0x55;
-        if let Some(error) = try_with(&bytes) {
-            assert!(error.contains("a.parquet"), "{error}");
+    let codecs = of_each_codec().into_iter().map(|path| (fs::read(path).unwrap(), 9));
+    for (whole, each) in std::iter::once((whole, 1)).chain(codecs) {
+        for at in (0..whole.len()).step_by(each) {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 0x55;
+            if let Some(error) = try_with(&bytes) {
+                assert!(error.contains("a.parquet"), "{error}");
+            }
         }
     }
 }
