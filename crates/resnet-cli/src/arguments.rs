@@ -107,9 +107,9 @@ pub(crate) struct Compute {
     /// Threads that compute [default: all cores this process may use]
     #[arg(long, value_name = "N")]
     pub(crate) threads: Option<NonZeroUsize>,
-    /// Numbers to compute with
-    #[arg(long, value_name = "TYPE", default_value = "f32")]
-    pub(crate) precision: Precision,
+    /// Numbers to compute with [default: f32]
+    #[arg(long, value_name = "TYPE")]
+    pub(crate) precision: Option<Precision>,
     /// No shortcuts in arithmetic: no Winograd, no reduced precision
     #[arg(long)]
     pub(crate) exact: bool,
@@ -125,6 +125,8 @@ pub(crate) enum DeviceKind {
 pub(crate) enum Precision {
     /// 32-bit floats
     F32,
+    /// 32-bit floats of which activations keep the upper half: half the memory
+    Bf16,
     /// Bytes with scales, in inference
     Int8,
 }
@@ -133,26 +135,50 @@ impl From<Precision> for resnet::core::precision::Precision {
     fn from(precision: Precision) -> Self {
         match precision {
             Precision::F32 => Self::F32,
+            Precision::Bf16 => Self::Bf16,
             Precision::Int8 => Self::Int8,
         }
     }
 }
 
 impl Compute {
-    /// The device of the flags, for what computes in f32 or as a model file says.
+    /// The device of the flags, for what stores activations in f32 or bf16 or as a model file says.
     pub(crate) fn device(&self) -> Result<Device, Failure> {
         match self.precision {
-            Precision::F32 => self.any_device(),
-            Precision::Int8 => Err(Failure::usage(
+            None | Some(Precision::F32 | Precision::Bf16) => self.any_device(),
+            Some(Precision::Int8) => Err(Failure::usage(
                 "--precision int8 is for `bench`",
                 "a model on bytes computes on bytes without being told",
             )),
         }
     }
 
+    /// The device of the flags, for what computes in f32 alone.
+    pub(crate) fn device_in_f32(&self) -> Result<Device, Failure> {
+        match self.precision {
+            Some(Precision::Bf16) => Err(Failure::usage(
+                "--precision bf16 is for train, eval, classify and bench",
+                "leave --precision out",
+            )),
+            None | Some(Precision::F32 | Precision::Int8) => self.device(),
+        }
+    }
+
+    /// What is computed with: f32 where nothing is said.
+    pub(crate) fn precision(&self) -> resnet::core::precision::Precision {
+        self.precision.map_or_else(Default::default, Into::into)
+    }
+
     /// The device, whatever the precision. `RESNET_ISA` may force a narrower instruction set.
     pub(crate) fn any_device(&self) -> Result<Device, Failure> {
         let DeviceKind::Cpu = self.device;
+        if let (true, Some(precision @ (Precision::Bf16 | Precision::Int8))) =
+            (self.exact, self.precision)
+        {
+            let name = resnet::core::precision::Precision::from(precision).name();
+            let message = format!("--exact and --precision {name} exclude each other");
+            return Err(Failure::usage(message, "leave one of them out"));
+        }
         let mut device = Device { exact: self.exact, ..Device::detect() };
         if let Some(threads) = self.threads {
             device.threads = threads.get();
@@ -227,7 +253,7 @@ impl Interpolation {
 
 impl Model {
     /// What to load.
-    pub(crate) fn request(&self) -> Result<ModelRequest, Failure> {
+    pub(crate) fn request(&self, compute: &Compute) -> Result<ModelRequest, Failure> {
         let Some(weights) = self.weights.clone() else {
             let hint = "`resnet train` makes a model file; --weights runs/.../checkpoints/best.safetensors";
             return Err(Failure::usage(
@@ -245,6 +271,7 @@ impl Model {
             crop: self.crop,
             interpolation: self.interpolation.map(Interpolation::filter),
             exif: self.exif,
+            precision: compute.precision(),
         })
     }
 }

@@ -26,6 +26,8 @@ pub struct BuildOptions {
     pub mean: Vec<f64>,
     /// Standard deviation of each input channel.
     pub std: Vec<f64>,
+    /// How activations are stored up to the pooled ones, and their gradients: `F32` or `Bf16`.
+    pub stored: DType,
     /// Whether the stages' outputs (`c2`, `c3`, ...) and the pooled features (`pooled`) are
     /// outputs of the graph too.
     pub features: bool,
@@ -40,7 +42,7 @@ impl BuildOptions {
     /// A batch with ImageNet's mean and standard deviation.
     pub fn imagenet(batch: usize, mode: Mode) -> BuildOptions {
         let (mean, std) = (IMAGENET_MEAN.to_vec(), IMAGENET_STD.to_vec());
-        BuildOptions { batch, mode, mean, std, features: false }
+        BuildOptions { batch, mode, mean, std, stored: DType::F32, features: false }
     }
 }
 
@@ -62,7 +64,8 @@ pub fn forward(spec: &NetworkSpec, options: &BuildOptions) -> Result<Graph, Grap
         let step = net.graph.input("step", TensorType::new(&[1], DType::U32));
         net.random = Some([seed, step]);
     }
-    let normalize = Op::Normalize { mean: options.mean.clone(), std: options.std.clone() };
+    let (mean, std) = (options.mean.clone(), options.std.clone());
+    let normalize = Op::Normalize { mean, std, stored: options.stored };
     let mut x = net.graph.node1("input", normalize, &[pixels])?;
     x = net.stem(x)?;
     let total: usize = spec.stages.iter().map(|stage| stage.blocks).sum();

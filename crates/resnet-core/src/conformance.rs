@@ -2,11 +2,13 @@
 //!
 //! [`cases`] holds every operation alone, on odd shapes (`operations`), then blocks and small
 //! networks in evaluation and in training (`networks`). A new executor gets all of it with a loop
-//! over the list; a new operation brings a line.
+//! over the list; a new operation brings a line. [`rounding`] is for executors that store activations in
+//! bf16.
 
 mod int8;
 mod networks;
 mod operations;
+pub mod rounding;
 
 use thiserror::Error;
 
@@ -218,10 +220,7 @@ impl Case {
                 let distance = furthest(&values, &truth) / largest(&truth).max(1.0);
                 self.near(&name, distance, Near::RUNNING)?;
             } else {
-                let apart = norm(values.iter().zip(&truth).map(|(a, b)| a - b));
-                let size = norm(truth.iter().copied());
-                let distance = if apart == 0.0 { 0.0 } else { apart / size };
-                self.near(&name, distance, Near::GRADIENT)?;
+                self.near(&name, relative_distance(&values, &truth), Near::GRADIENT)?;
             }
         }
         Ok(())
@@ -260,6 +259,12 @@ fn largest(values: &[f64]) -> f64 {
 fn furthest(a: &[f64], b: &[f64]) -> f64 {
     let distances = a.iter().zip(b).map(|(a, b)| (a - b).abs());
     distances.fold(0.0, |m, d| if d.is_nan() || m < d { d } else { m })
+}
+
+/// By L2, as a share of the truth.
+fn relative_distance(values: &[f64], truth: &[f64]) -> f64 {
+    let apart = norm(values.iter().zip(truth).map(|(a, b)| a - b));
+    if apart == 0.0 { 0.0 } else { apart / norm(truth.iter().copied()) }
 }
 
 fn norm(values: impl Iterator<Item = f64>) -> f64 {

@@ -143,7 +143,8 @@ fn rule(b: &mut Backward, node: usize, upstream: Upstream) -> Result<(), GraphEr
         }
         // dx = dy / (h * w) at every pixel.
         Op::GlobalAvgPool => {
-            let op = Op::GlobalAvgPoolGrad { input_size: input_size() };
+            let stored = b.graph.ty(x[0]).dtype;
+            let op = Op::GlobalAvgPoolGrad { input_size: input_size(), stored };
             b.pass(node, 0, "dx", op, &[dy])
         }
         // dx = dy at the pixels and channels that were kept, 0 elsewhere.

@@ -16,6 +16,9 @@ pub enum DType {
     U32,
     /// Real numbers: f32 in engines; the reference executor may compute them in f64.
     F32,
+    /// Real numbers that are kept as the upper half of an f32, rounded to the nearest, ties to even.
+    /// Operations compute on them as on `F32`; what they make is rounded when it is stored.
+    Bf16,
 }
 
 impl DType {
@@ -23,7 +26,16 @@ impl DType {
     pub fn size(self) -> usize {
         match self {
             DType::U8 => 1,
+            DType::Bf16 => 2,
             DType::U32 | DType::F32 => 4,
+        }
+    }
+
+    /// Whether the elements are real numbers.
+    pub fn is_real(self) -> bool {
+        match self {
+            DType::F32 | DType::Bf16 => true,
+            DType::U8 | DType::U32 => false,
         }
     }
 }
@@ -165,6 +177,8 @@ pub enum Op {
         mean: Vec<f64>,
         /// Standard deviation of each channel.
         std: Vec<f64>,
+        /// How `y` is stored, and with it all activations that follow from it up to the pooled ones.
+        stored: DType,
     },
     /// `x, w (, b [cout]) -> y`. The bias is there if the node has three inputs.
     Conv2d(Conv2d),
@@ -300,6 +314,8 @@ pub enum Op {
     GlobalAvgPoolGrad {
         /// Rows and columns of the forward input.
         input_size: [usize; 2],
+        /// How the forward input is stored, and `dx`.
+        stored: DType,
     },
     /// `dy -> dx`.
     SubsamplePadGrad {

@@ -1,7 +1,8 @@
 //! The reference executor: any graph by plain loops that read like the definitions.
 //!
 //! It is the oracle between other engines and PyTorch; nothing but loop order is tuned for speed.
-//! Values are stored as `R` (f64, or f32 to see what storage alone costs); every sum is made in f64.
+//! Values are stored as `R` (f64, or f32 to see what storage alone costs), and rounded to bf16 where
+//! the graph says so; every sum is made in f64.
 
 mod conv;
 mod elementwise;
@@ -13,6 +14,8 @@ mod pool;
 mod update;
 
 use std::collections::HashMap;
+
+use half::bf16;
 
 use crate::executor::{Executor, ExecutorError, Input, StepId};
 use crate::graph::{Graph, Origin, TensorId};
@@ -63,6 +66,19 @@ impl<R: Real> Value<R> {
             Value::U32(values) => values.iter().map(|&v| f64::from(v)).collect(),
         }
     }
+
+    /// What is left of the value where it is stored so.
+    fn stored_as(mut self, dtype: DType) -> Value<R> {
+        if let (DType::Bf16, Value::Real(values)) = (dtype, &mut self) {
+            values.iter_mut().for_each(|v| *v = round_bf16(v.to_f64()));
+        }
+        self
+    }
+}
+
+/// Rounds as an engine does: its arithmetic is in f32.
+fn round_bf16<R: Real>(value: f64) -> R {
+    R::from_f64(bf16::from_f32(value as f32).to_f64())
 }
 
 /// A tensor of real numbers.
@@ -234,7 +250,11 @@ fn read_input<R: Real>(
             let values = v.iter().map(|&v| R::from_f64(f64::from(v))).collect();
             (Some(Value::Real(values)), v.len())
         }
-        (DType::U8 | DType::U32 | DType::F32, _) => (None, 0),
+        (DType::Bf16, Input::F32(v)) => {
+            let values = v.iter().map(|&v| round_bf16(f64::from(v))).collect();
+            (Some(Value::Real(values)), v.len())
+        }
+        (DType::U8 | DType::U32 | DType::F32 | DType::Bf16, _) => (None, 0),
     };
     let bad = || {
         let name = graph.get(id).name.clone();
@@ -266,7 +286,7 @@ impl<R: Real> Step<R> {
             };
             let operands = Operands { values: node.inputs.iter().map(operand).collect() };
             for (&id, value) in node.outputs.iter().zip(evaluate(&node.op, &operands)) {
-                values[id.0 as usize] = Some(value);
+                values[id.0 as usize] = Some(value.stored_as(graph.ty(id).dtype));
             }
             for id in dead {
                 values[id.0 as usize] = None;

@@ -61,20 +61,20 @@ pub enum ShapeError {
 pub fn output_types(op: &Op, inputs: &[&TensorType]) -> Result<Vec<TensorType>, ShapeError> {
     let at = Inputs { op: op.name(), types: inputs };
     match op {
-        Op::Normalize { mean, std } => {
+        Op::Normalize { mean, std, stored } => {
             at.arity(1..=1, "1")?;
-            let [n, h, w, c] = at.picture(0, DType::U8)?;
+            let shape @ [_, _, _, c] = at.picture(0, DType::U8)?;
             at.same("channels", mean.len(), c)?;
             at.same("channels", std.len(), c)?;
-            one(&[n, h, w, c])
+            Ok(vec![TensorType::new(&shape, *stored)])
         }
         Op::Conv2d(conv) => at.conv(conv),
         Op::BatchNorm { .. } => {
             let x = at.norm(5)?;
             let c = TensorType::f32(&x[3..]);
-            Ok(vec![TensorType::f32(&x), c.clone(), c.clone(), c.clone(), c])
+            Ok(vec![at.stored_like(0, &x), c.clone(), c.clone(), c.clone(), c])
         }
-        Op::BatchNormInference { .. } => one(&at.norm(5)?),
+        Op::BatchNormInference { .. } => Ok(vec![at.stored_like(0, &at.norm(5)?)]),
         Op::Relu | Op::Sigmoid => {
             at.arity(1..=1, "1")?;
             at.real(0)?;
@@ -83,32 +83,33 @@ pub fn output_types(op: &Op, inputs: &[&TensorType]) -> Result<Vec<TensorType>, 
         Op::Add | Op::ReluGrad | Op::SigmoidGrad | Op::DropoutGrad => at.elementwise(2),
         Op::ChannelScale => {
             at.arity(2..=2, "2")?;
-            let [n, h, w, c] = at.picture(0, DType::F32)?;
+            let shape @ [n, _, _, c] = at.activations(0)?;
             at.exactly(1, "a scale for each sample and channel", &[n, 1, 1, c])?;
-            one(&[n, h, w, c])
+            Ok(vec![at.stored_like(0, &shape)])
         }
         Op::MaxPool(pool) => {
             at.arity(1..=1, "1")?;
-            let y = at.pool(pool, DType::F32)?;
-            Ok(vec![TensorType::f32(&y), TensorType::new(&y, DType::U8)])
+            let y = at.pool(pool, at.activations(0)?)?;
+            Ok(vec![at.stored_like(0, &y), TensorType::new(&y, DType::U8)])
         }
         Op::AvgPool(pool) => {
             at.arity(1..=1, "1")?;
-            one(&at.pool(pool, DType::F32)?)
+            Ok(vec![at.stored_like(0, &at.pool(pool, at.activations(0)?)?)])
         }
         Op::GlobalAvgPool => {
             at.arity(1..=1, "1")?;
-            let [n, _, _, c] = at.picture(0, DType::F32)?;
+            let [n, _, _, c] = at.activations(0)?;
             one(&[n, 1, 1, c])
         }
         Op::SubsamplePad(SubsamplePad { stride, before, after }) => {
             at.arity(1..=1, "1")?;
-            let [n, h, w, c] = at.picture(0, DType::F32)?;
-            one(&[n, h.div_ceil(*stride), w.div_ceil(*stride), before + c + after])
+            let [n, h, w, c] = at.activations(0)?;
+            let shape = [n, h.div_ceil(*stride), w.div_ceil(*stride), before + c + after];
+            Ok(vec![at.stored_like(0, &shape)])
         }
         Op::Linear => {
             at.arity(3..=3, "3")?;
-            let [n, h, w, c] = at.picture(0, DType::F32)?;
+            let [n, h, w, c] = at.activations(0)?;
             at.same("pixels", h * w, 1)?;
             let [cout, cin] = at.matrix(1)?;
             at.same("features", c, cin)?;
@@ -155,7 +156,8 @@ pub fn output_types(op: &Op, inputs: &[&TensorType]) -> Result<Vec<TensorType>, 
         }
         Op::Int8MaxPool(pool) => {
             at.arity(1..=1, "1")?;
-            Ok(vec![TensorType::new(&at.pool(pool, DType::U8)?, DType::U8)])
+            let y = at.pool(pool, at.picture(0, DType::U8)?)?;
+            Ok(vec![TensorType::new(&y, DType::U8)])
         }
         Op::Int8GlobalAvgPool { .. } => {
             at.arity(1..=1, "1")?;
@@ -177,17 +179,17 @@ pub fn output_types(op: &Op, inputs: &[&TensorType]) -> Result<Vec<TensorType>, 
         }
         Op::BatchNormGrad | Op::BatchNormInferenceGrad { .. } => {
             at.arity(5..=5, "5")?;
-            let dy = at.picture(0, DType::F32)?;
-            at.exactly(1, "the forward input", &dy)?;
+            let dy = at.activations(0)?;
+            at.alike(0, 1)?;
             for i in 2..5 {
                 at.exactly(i, "a value for each channel", &dy[3..])?;
             }
             let c = TensorType::f32(&dy[3..]);
-            Ok(vec![TensorType::f32(&dy), c.clone(), c])
+            Ok(vec![at.stored_like(0, &dy), c.clone(), c])
         }
         Op::ChannelScaleGrad => {
             at.elementwise(2)?;
-            let [n, _, _, c] = at.picture(0, DType::F32)?;
+            let [n, _, _, c] = at.activations(0)?;
             one(&[n, 1, 1, c])
         }
         Op::MaxPoolGrad { pool, input_size } => {
@@ -198,17 +200,18 @@ pub fn output_types(op: &Op, inputs: &[&TensorType]) -> Result<Vec<TensorType>, 
             at.arity(1..=1, "1")?;
             at.pool_grad(pool, *input_size)
         }
-        Op::GlobalAvgPoolGrad { input_size: [h, w] } => {
+        Op::GlobalAvgPoolGrad { input_size: [h, w], stored } => {
             at.arity(1..=1, "1")?;
-            let [n, _, _, c] = at.picture(0, DType::F32)?;
-            one(&[n, *h, *w, c])
+            let [n, _, _, c] = at.activations(0)?;
+            Ok(vec![TensorType::new(&[n, *h, *w, c], *stored)])
         }
         Op::SubsamplePadGrad { shortcut, input_size: [h, w] } => {
             at.arity(1..=1, "1")?;
-            let [n, oh, ow, c] = at.picture(0, DType::F32)?;
+            let [n, oh, ow, c] = at.activations(0)?;
             at.same("rows", oh, h.div_ceil(shortcut.stride))?;
             at.same("columns", ow, w.div_ceil(shortcut.stride))?;
-            one(&[n, *h, *w, c - shortcut.before - shortcut.after])
+            let shape = [n, *h, *w, c - shortcut.before - shortcut.after];
+            Ok(vec![at.stored_like(0, &shape)])
         }
         Op::LinearInputGrad => {
             at.arity(2..=2, "2")?;
@@ -218,7 +221,7 @@ pub fn output_types(op: &Op, inputs: &[&TensorType]) -> Result<Vec<TensorType>, 
         }
         Op::LinearWeightGrad => {
             at.arity(2..=2, "2")?;
-            let ([n, _, _, c], [m, k]) = (at.picture(0, DType::F32)?, at.matrix(1)?);
+            let ([n, _, _, c], [m, k]) = (at.activations(0)?, at.matrix(1)?);
             at.same("samples", m, n)?;
             one(&[k, c])
         }
@@ -271,7 +274,7 @@ impl Inputs<'_> {
     }
 
     fn real(&self, i: usize) -> Result<(), ShapeError> {
-        if self.types[i].dtype == DType::F32 { Ok(()) } else { Err(self.wrong(i, "real numbers")) }
+        if self.types[i].dtype.is_real() { Ok(()) } else { Err(self.wrong(i, "real numbers")) }
     }
 
     fn bytes(&self, i: usize) -> Result<(), ShapeError> {
@@ -302,6 +305,23 @@ impl Inputs<'_> {
         }
     }
 
+    /// A picture of real numbers, however they are stored.
+    fn activations(&self, i: usize) -> Result<[usize; 4], ShapeError> {
+        self.real(i)?;
+        self.picture(i, self.types[i].dtype)
+    }
+
+    /// Real numbers that are stored as those of input `i` are.
+    fn stored_like(&self, i: usize, shape: &[usize]) -> TensorType {
+        TensorType::new(shape, self.types[i].dtype)
+    }
+
+    /// Input `j` has the shape of input `i` and is stored as it is.
+    fn alike(&self, i: usize, j: usize) -> Result<(), ShapeError> {
+        let alike = self.types[i] == self.types[j];
+        if alike { Ok(()) } else { Err(self.wrong(j, "tensors of one shape, stored alike")) }
+    }
+
     fn matrix(&self, i: usize) -> Result<[usize; 2], ShapeError> {
         let shape: Result<[usize; 2], _> = self.types[i].shape.as_slice().try_into();
         shape.map_err(|_| self.wrong(i, "a matrix"))
@@ -311,14 +331,14 @@ impl Inputs<'_> {
         self.arity(arity..=arity, "2")?;
         self.real(0)?;
         for i in 1..arity {
-            self.exactly(i, "tensors of one shape", &self.types[0].shape)?;
+            self.alike(0, i)?;
         }
         Ok(vec![self.types[0].clone()])
     }
 
     fn norm(&self, arity: usize) -> Result<[usize; 4], ShapeError> {
         self.arity(arity..=arity, "5")?;
-        let x = self.picture(0, DType::F32)?;
+        let x = self.activations(0)?;
         for i in 1..arity {
             self.exactly(i, "a value for each channel", &x[3..])?;
         }
@@ -344,14 +364,14 @@ impl Inputs<'_> {
 
     fn conv(&self, conv: &Conv2d) -> Result<Vec<TensorType>, ShapeError> {
         self.arity(2..=3, "2 or 3")?;
-        let [n, h, w, c] = self.picture(0, DType::F32)?;
+        let [n, h, w, c] = self.activations(0)?;
         let cout = self.conv_weights(1, conv, c)?;
         if self.types.len() == 3 {
             self.exactly(2, "a bias for each output channel", &[cout])?;
         }
         let size = conv.output_size(h, w);
         let (oh, ow) = size.ok_or_else(|| self.too_small(conv.kh.max(conv.kw), h, w))?;
-        one(&[n, oh, ow, cout])
+        Ok(vec![self.stored_like(0, &[n, oh, ow, cout])])
     }
 
     fn int8_conv(&self, op: &Int8Conv2d) -> Result<Vec<TensorType>, ShapeError> {
@@ -377,7 +397,7 @@ impl Inputs<'_> {
         [h, w]: [usize; 2],
     ) -> Result<Vec<TensorType>, ShapeError> {
         self.arity(2..=2, "2")?;
-        let [n, oh, ow, cout] = self.picture(0, DType::F32)?;
+        let [n, oh, ow, cout] = self.activations(0)?;
         let cin = self.types[1].shape.get(1).map_or(0, |group| group * conv.groups);
         let made = self.conv_weights(1, conv, cin)?;
         self.same("output channels", cout, made)?;
@@ -385,14 +405,17 @@ impl Inputs<'_> {
         let size = size.ok_or_else(|| self.too_small(conv.kh.max(conv.kw), h, w))?;
         self.same("rows", oh, size.0)?;
         self.same("columns", ow, size.1)?;
-        one(&[n, h, w, cin])
+        Ok(vec![self.stored_like(0, &[n, h, w, cin])])
     }
 
     fn conv_weight_grad(&self, conv: &Conv2d) -> Result<Vec<TensorType>, ShapeError> {
         self.arity(2..=2, "2")?;
-        let [n, h, w, cin] = self.picture(0, DType::F32)?;
-        let [m, oh, ow, cout] = self.picture(1, DType::F32)?;
+        let [n, h, w, cin] = self.activations(0)?;
+        let [m, oh, ow, cout] = self.activations(1)?;
         self.same("samples", m, n)?;
+        if self.types[0].dtype != self.types[1].dtype {
+            return Err(self.wrong(1, "a gradient that is stored as the input is"));
+        }
         let size = conv.output_size(h, w);
         let size = size.ok_or_else(|| self.too_small(conv.kh.max(conv.kw), h, w))?;
         self.same("rows", oh, size.0)?;
@@ -400,8 +423,7 @@ impl Inputs<'_> {
         one(&[cout, cin / conv.groups, conv.kh, conv.kw])
     }
 
-    fn pool(&self, pool: &Pool2d, dtype: DType) -> Result<[usize; 4], ShapeError> {
-        let [n, h, w, c] = self.picture(0, dtype)?;
+    fn pool(&self, pool: &Pool2d, [n, h, w, c]: [usize; 4]) -> Result<[usize; 4], ShapeError> {
         match (pool.output_len(h), pool.output_len(w)) {
             (Some(oh), Some(ow)) => Ok([n, oh, ow, c]),
             _ => Err(self.too_small(pool.kernel, h, w)),
@@ -409,9 +431,12 @@ impl Inputs<'_> {
     }
 
     fn pool_grad(&self, pool: &Pool2d, [h, w]: [usize; 2]) -> Result<Vec<TensorType>, ShapeError> {
-        let [n, oh, ow, c] = self.picture(0, DType::F32)?;
+        let [n, oh, ow, c] = self.activations(0)?;
         let fits = pool.output_len(h) == Some(oh) && pool.output_len(w) == Some(ow);
-        if fits { one(&[n, h, w, c]) } else { Err(self.too_small(pool.kernel, h, w)) }
+        if !fits {
+            return Err(self.too_small(pool.kernel, h, w));
+        }
+        Ok(vec![self.stored_like(0, &[n, h, w, c])])
     }
 
     /// Logits or probabilities with their targets: class numbers or distributions.
@@ -422,7 +447,7 @@ impl Inputs<'_> {
         let fits = match targets.dtype {
             DType::U32 => targets.shape == [n],
             DType::F32 => targets.shape == [n, k],
-            DType::U8 => false,
+            DType::U8 | DType::Bf16 => false,
         };
         if fits { Ok([n, k]) } else { Err(self.wrong(1, "class numbers [n] or targets [n, k]")) }
     }

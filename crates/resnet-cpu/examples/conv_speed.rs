@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use resnet_cpu::kernel::conv::*;
 use resnet_cpu::threads::ThreadPool;
-use resnet_simd::{AlignedVec, Isa, Kernel, Simd};
+use resnet_simd::{AlignedVec, Isa, Kernel, Simd, Stored};
 
 /// Runs of each kernel, and the least time they take together.
 const RUNS: usize = 7;
@@ -94,7 +94,7 @@ fn measure(
     pool: &ThreadPool,
     peak: f64,
 ) {
-    let plan = ConvPlan::new(shape, isa, tiles).expect("a shape that the kernels do");
+    let plan = ConvPlan::new(shape, isa, tiles, Stored::F32).expect("a shape that the kernels do");
     let filled = |len| {
         let mut v = AlignedVec::<f32>::zeroed(len);
         v.iter_mut().enumerate().for_each(|(i, v)| *v = (i % 13) as f32 - 6.0);

@@ -53,7 +53,7 @@ pub fn candidates(chosen: &ConvPlan, direction: Direction, purpose: Purpose) -> 
             continue;
         }
         // What does not fit is planned direct, and is no candidate of its own.
-        if let Ok(plan) = ConvPlan::new(chosen.shape(), chosen.isa(), tiles)
+        if let Ok(plan) = ConvPlan::new(chosen.shape(), chosen.isa(), tiles, chosen.stored())
             && plan.tiles(direction) == tiles
         {
             add(&plan);
@@ -235,12 +235,14 @@ fn touch(pool: &ThreadPool, x: &[f32]) {
 
 #[cfg(test)]
 mod tests {
+    use resnet_simd::Stored;
+
     use super::*;
     use crate::kernel::conv::ConvShape;
 
     fn plan(kernel: usize, stride: usize, isa: Isa, tiles: Option<Tiles>) -> ConvPlan {
         let shape = ConvShape::new((2, 14, 14, 32), 48, kernel, stride, kernel / 2);
-        ConvPlan::new(&shape, isa, tiles).unwrap()
+        ConvPlan::new(&shape, isa, tiles, Stored::F32).unwrap()
     }
 
     fn algorithms(plan: &ConvPlan, direction: Direction, purpose: Purpose) -> Vec<Option<Tiles>> {

@@ -19,7 +19,7 @@ use self::derived::{Derived, is_derived};
 use self::memory::{Access, Memory, StatePlace};
 use self::state::StateStore;
 use crate::plan::choose::Purpose;
-use crate::plan::{Layout, Plan, Slot, lower};
+use crate::plan::{Plan, Slot, lower};
 use crate::threads::ThreadPool;
 
 /// How an executor computes.
@@ -46,7 +46,7 @@ impl CpuOptions {
     }
 }
 
-/// Runs graphs on the CPU in f32.
+/// Runs graphs on the CPU in f32, on activations that are stored as the graph says.
 pub struct CpuExecutor {
     options: CpuOptions,
     pool: ThreadPool,
@@ -131,25 +131,17 @@ impl CpuExecutor {
         let mut memory = unsafe { Memory::new(plan, &mut self.arena, places, inputs, handed) };
         let machine = run::Machine { isa: self.options.isa, pool: &self.pool };
         for step in plan.preparation.iter().filter(|_| prepare) {
-            run::work(machine, &step.work, &memory.step());
+            run::step(machine, step, &memory.step());
         }
         for (i, step) in plan.steps.iter().enumerate() {
             if self.options.checked {
                 memory.poison(i);
             }
-            run::work(machine, &step.work, &memory.step());
+            run::step(machine, step, &memory.step());
             after_each();
         }
-        for ((_, slot, layout, _), output) in plan.outputs.iter().zip(outputs) {
-            let operands = memory.step();
-            let values = operands.read(*slot);
-            match layout {
-                Layout::Plain => {
-                    let len = output.len();
-                    output.copy_from_slice(&values[..len]);
-                }
-                Layout::Packed(layout) => layout.unpack(values, output),
-            }
+        for (result, output) in plan.outputs.iter().zip(outputs) {
+            run::copy_output(result, &memory.step(), output);
             let sound = !self.options.checked || output.iter().all(|x| !x.is_nan());
             assert!(sound, "checked mode: an output holds NaN");
         }
@@ -206,7 +198,7 @@ impl Executor for CpuExecutor {
         if 4 * self.arena.len() < plan.arena_bytes {
             self.arena = AlignedVec::zeroed(plan.arena_bytes.div_ceil(4));
         }
-        let outputs = plan.outputs.iter().map(|(_, _, _, len)| vec![0.0; *len]).collect();
+        let outputs = plan.outputs.iter().map(|output| vec![0.0; output.len]).collect();
         let places = Vec::with_capacity(states.len());
         let handed = RefCell::new(Vec::with_capacity(plan.states.len() + 16));
         self.compiled.push(Some(Compiled { plan, states, derived, outputs, places, handed }));
@@ -223,7 +215,7 @@ impl Executor for CpuExecutor {
 
     fn output(&self, step: StepId, name: &str) -> Result<Vec<f32>, ExecutorError> {
         let compiled = self.step(step);
-        let at = compiled.plan.outputs.iter().position(|(output, ..)| output == name);
+        let at = compiled.plan.outputs.iter().position(|output| output.name == name);
         let at = at.ok_or_else(|| ExecutorError::UnknownOutput { name: name.into() })?;
         Ok(compiled.outputs[at].clone())
     }

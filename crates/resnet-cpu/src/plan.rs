@@ -12,6 +12,7 @@ mod table;
 
 use resnet_core::graph::StateRole;
 use resnet_core::op::{BinaryCrossEntropy, CrossEntropy, Sgd, SubsamplePad};
+use resnet_simd::Stored;
 
 use crate::kernel::Rows;
 use crate::kernel::conv::{ConvPlan, PackedLayout};
@@ -72,6 +73,8 @@ pub struct Step {
     pub name: String,
     /// What it does.
     pub work: Work,
+    /// How its activations are stored, and their gradients.
+    pub stored: Stored,
     /// Multiply-adds by direct arithmetic.
     pub macs: u64,
 }
@@ -112,7 +115,7 @@ pub enum Residual {
     },
 }
 
-/// What a step does. Slots of pictures hold NHWC f32.
+/// What a step does. Slots of activations are NHWC.
 #[derive(Clone, Debug)]
 #[expect(missing_docs, reason = "operands are named as in the kernels' docs")]
 pub enum Work {
@@ -437,8 +440,23 @@ pub struct Plan {
     pub states: Vec<StateUse>,
     /// Inputs: name, element type and number of elements.
     pub inputs: Vec<(String, resnet_core::op::DType, usize)>,
-    /// Outputs: name, place, layout and number of elements in canonical layout.
-    pub outputs: Vec<(String, Slot, Layout, usize)>,
+    /// Outputs.
+    pub outputs: Vec<Output>,
+}
+
+/// A result of a plan.
+#[derive(Clone, Debug)]
+pub struct Output {
+    /// Its name.
+    pub name: String,
+    /// Where it is.
+    pub slot: Slot,
+    /// How it is laid out.
+    pub layout: Layout,
+    /// How its elements are stored.
+    pub stored: Stored,
+    /// Elements in canonical layout.
+    pub len: usize,
 }
 
 impl Work {

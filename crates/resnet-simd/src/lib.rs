@@ -6,6 +6,7 @@
 
 mod aligned;
 mod dot;
+mod element;
 mod isa;
 mod portable;
 mod portable_dot;
@@ -15,6 +16,8 @@ mod x86;
 
 pub use aligned::AlignedVec;
 pub use dot::{Dot, pair_column};
+pub use element::{Element, Stored};
+pub use half::bf16;
 pub use isa::{DotKernel, Isa, Kernel, UnknownIsa};
 pub use portable::Portable;
 pub use simd::Simd;

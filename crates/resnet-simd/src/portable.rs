@@ -1,5 +1,7 @@
 //! Vectors as arrays of eight floats, in plain Rust: the meaning of [`Simd`], and the fallback.
 
+use half::bf16;
+
 use crate::Simd;
 
 /// Plain Rust. Runs everywhere; the compiler vectorises it for the target's baseline.
@@ -77,6 +79,23 @@ impl Simd for Portable {
     unsafe fn stream_ptr(self, v: Self::F32, p: *mut f32) {
         // SAFETY: the caller promises more than store_ptr asks.
         unsafe { self.store_ptr(v, p) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_bf16(self, p: *const bf16) -> Self::F32 {
+        // SAFETY: the caller promises LANES readable numbers; read_unaligned needs no alignment.
+        unsafe { p.cast::<[bf16; LANES]>().read_unaligned() }.map(bf16::to_f32)
+    }
+
+    #[inline(always)]
+    unsafe fn store_bf16(self, v: Self::F32, p: *mut bf16) {
+        // SAFETY: the caller promises LANES writable numbers; write_unaligned needs no alignment.
+        unsafe { p.cast::<[bf16; LANES]>().write_unaligned(v.map(bf16::from_f32)) }
+    }
+
+    #[inline(always)]
+    fn round_bf16(self, v: Self::F32) -> Self::F32 {
+        v.map(|v| bf16::from_f32(v).to_f32())
     }
 
     #[inline(always)]

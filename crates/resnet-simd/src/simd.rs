@@ -1,5 +1,7 @@
 //! The vector trait that kernels are written over: only what they use, no width in its name.
 
+use half::bf16;
+
 /// Lanes of the widest vectors.
 const MAX_LANES: usize = 16;
 
@@ -61,6 +63,21 @@ pub trait Simd: Copy + Send + Sync + 'static {
     /// # Safety
     /// As [`store_ptr`](Simd::store_ptr), and `p` is aligned to the vector's size.
     unsafe fn stream_ptr(self, v: Self::F32, p: *mut f32);
+
+    /// The `LANES` numbers at `p`.
+    ///
+    /// # Safety
+    /// `p..p + LANES` is readable; no alignment needed.
+    unsafe fn load_bf16(self, p: *const bf16) -> Self::F32;
+
+    /// Writes `LANES` numbers at `p`, rounded to the nearest, ties to even.
+    ///
+    /// # Safety
+    /// `p..p + LANES` is writable and nobody else uses it; no alignment needed.
+    unsafe fn store_bf16(self, v: Self::F32, p: *mut bf16);
+
+    /// What [`store_bf16`](Simd::store_bf16) keeps.
+    fn round_bf16(self, v: Self::F32) -> Self::F32;
 
     /// Orders streamed writes before all that follow: others may read them then.
     fn fence(self);

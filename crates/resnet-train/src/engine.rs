@@ -7,6 +7,7 @@
 use resnet_core::build::{BuildOptions, Mode, forward};
 use resnet_core::executor::{Executor, Input, StepId};
 use resnet_core::graph::Graph;
+use resnet_core::op::DType;
 use resnet_core::pass::quantize::Activations;
 use resnet_core::spec::NetworkSpec;
 use resnet_core::step::{Loss, SgdOptions, Targets, gradient_graph, update_graph, velocity_name};
@@ -34,6 +35,8 @@ pub struct Plan {
     pub targets: Targets,
     /// Seed of dropout and stochastic depth.
     pub seed: u64,
+    /// How activations and their gradients are stored: `F32` or `Bf16`.
+    pub stored: DType,
     /// For evaluation on bytes what those of each activation stand for; none: in f32.
     pub activations: Option<Activations>,
 }
@@ -264,7 +267,7 @@ impl Engine {
 impl Plan {
     fn build_options(&self, batch: usize, mode: Mode) -> BuildOptions {
         let (mean, std) = (self.mean.clone(), self.std.clone());
-        BuildOptions { batch, mode, mean, std, features: false }
+        BuildOptions { batch, mode, mean, std, stored: self.stored, features: false }
     }
 
     /// Rows and columns of the pictures.

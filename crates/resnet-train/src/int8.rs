@@ -5,6 +5,7 @@ use std::path::Path;
 
 use resnet_core::build::{BuildOptions, Mode, forward};
 use resnet_core::executor::Executor;
+use resnet_core::op::DType;
 use resnet_core::pass::fold_bn::{Fold, fold_batch_norm};
 use resnet_core::pass::quantize::calibrate::{Calibration, NamedState, folded_states};
 use resnet_core::pass::quantize::range::RangeMethod;
@@ -57,7 +58,8 @@ pub fn int8_graph(
 /// Build options of an evaluation in batches of `batch`.
 fn options(preprocess: &Preprocess, batch: usize) -> BuildOptions {
     let (mean, std) = (preprocess.mean.clone(), preprocess.std.clone());
-    BuildOptions { batch, mode: Mode::Evaluation, mean, std, features: false }
+    let (mode, stored) = (Mode::Evaluation, DType::F32);
+    BuildOptions { batch, mode, mean, std, stored, features: false }
 }
 
 /// A model in f32 whose activations are watched.
@@ -243,6 +245,7 @@ pub fn fresh(spec: &NetworkSpec, preprocess: Preprocess) -> Result<Model, TrainE
         multi_label: false,
         states,
         int8: None,
+        stored: DType::F32,
         notices: Vec::new(),
     })
 }

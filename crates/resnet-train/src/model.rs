@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use resnet_core::build::{BuildOptions, Mode, forward};
 use resnet_core::graph::Graph;
 use resnet_core::init::{initial_state, initial_state_of};
-use resnet_core::op::CrossEntropy;
+use resnet_core::op::{CrossEntropy, DType};
+use resnet_core::precision::Precision;
 use resnet_core::spec::NetworkSpec;
 use resnet_core::step::{Decay, SgdOptions, Targets};
 use resnet_core::zoo;
@@ -43,6 +44,8 @@ pub struct Model {
     pub states: Vec<StateTensor>,
     /// What makes it a network on bytes; none: it computes in f32.
     pub int8: Option<Int8Model>,
+    /// How activations are stored: `F32` or `Bf16`.
+    pub stored: DType,
     /// What was assumed or passed over, for the user to read.
     pub notices: Vec<String>,
 }
@@ -68,6 +71,8 @@ pub struct ModelRequest {
     pub interpolation: Option<Filter>,
     /// Whether pictures are turned as their EXIF data say.
     pub exif: Option<bool>,
+    /// What to compute with (`--precision`); a network on bytes stays one.
+    pub precision: Precision,
 }
 
 impl Model {
@@ -136,14 +141,16 @@ impl Model {
         let multi_label = ours.as_ref().is_some_and(|file| file.meta.multi_label);
         spec.validate()?;
         colour_of(&spec)?;
-        let Some(quantization) = quantization else {
-            let states = matched_states(&spec, &file, Head::Keep, 0)?;
-            let int8 = None;
-            return Ok(Model { spec, preprocess, classes, multi_label, states, int8, notices });
+        let mut stored = request.precision.stored();
+        let (int8, states) = match quantization {
+            None => (None, matched_states(&spec, &file, Head::Keep, 0)?),
+            Some(quantization) => {
+                stored = DType::F32;
+                let (int8, states) = Int8Model::read(&spec, &preprocess, quantization, &file)?;
+                (Some(int8), states)
+            }
         };
-        let (int8, states) = Int8Model::read(&spec, &preprocess, quantization, &file)?;
-        let int8 = Some(int8);
-        Ok(Model { spec, preprocess, classes, multi_label, states, int8, notices })
+        Ok(Model { spec, preprocess, classes, multi_label, states, int8, stored, notices })
     }
 
     /// What the network sees of colours.
@@ -172,6 +179,7 @@ impl Model {
             sgd,
             targets: Targets::Classes,
             seed: 0,
+            stored: self.stored,
             activations: self.int8.as_ref().map(|int8| int8.quantization.activations.clone()),
         }
     }
@@ -202,7 +210,8 @@ pub fn network(name: &str) -> Result<NetworkSpec, TrainError> {
 /// The forward graph of one picture, whose state is what files hold.
 fn one_picture(spec: &NetworkSpec) -> Result<Graph, TrainError> {
     let (mean, std) = (vec![0.0; spec.input.channels], vec![1.0; spec.input.channels]);
-    let options = BuildOptions { batch: 1, mode: Mode::Evaluation, mean, std, features: false };
+    let (batch, mode, stored) = (1, Mode::Evaluation, DType::F32);
+    let options = BuildOptions { batch, mode, mean, std, stored, features: false };
     Ok(forward(spec, &options)?)
 }
 

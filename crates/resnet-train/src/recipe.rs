@@ -19,7 +19,7 @@ pub use self::named::{NAMES, load, named};
 pub use self::reference::markdown;
 pub use self::tables::{
     Anneal, Augment, Checkpoint, Data, DecayGroup, Eval, Key, Loss, LossKind, Model, Optimizer,
-    Schedule, ScheduleKind, Table, Train, Unit, WarmupKind,
+    Schedule, ScheduleKind, Table, Train, TrainPrecision, Unit, WarmupKind,
 };
 
 /// The version of the file format that this program writes, and the newest that it reads.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use resnet_core::build::{BuildOptions, Mode, forward};
 use resnet_core::cost;
-use resnet_core::op::{BinaryCrossEntropy, CrossEntropy};
+use resnet_core::op::{BinaryCrossEntropy, CrossEntropy, DType};
 use resnet_core::spec::{NetworkSpec, ShortcutKind, StemKind, StemSpec};
 use resnet_core::step::{Decay, Loss, SgdOptions, Targets};
 use resnet_io::augment::Step;
@@ -23,7 +23,7 @@ use crate::engine::{Plan, StateTensor};
 use crate::error::TrainError;
 use crate::model::{colour_of, fresh_states, matched_states, network};
 use crate::preprocess::{Preprocess, SMALL_PICTURE, for_channels, usual_resize};
-use crate::recipe::{self, DecayGroup, LossKind, Recipe};
+use crate::recipe::{self, DecayGroup, LossKind, Recipe, TrainPrecision};
 
 /// A run that can begin.
 pub struct Setup {
@@ -226,6 +226,10 @@ impl Setup {
                 _ => Targets::Dense,
             },
             seed: self.recipe.train.seed,
+            stored: match self.recipe.train.precision {
+                TrainPrecision::F32 => DType::F32,
+                TrainPrecision::Bf16 => DType::Bf16,
+            },
             activations: None,
         }
     }
@@ -485,6 +489,7 @@ fn first_weights(
 
 fn count_params(spec: &NetworkSpec, preprocess: &Preprocess) -> Result<u64, TrainError> {
     let (mean, std) = (preprocess.mean.clone(), preprocess.std.clone());
-    let options = BuildOptions { batch: 1, mode: Mode::Evaluation, mean, std, features: false };
+    let (batch, mode, stored) = (1, Mode::Evaluation, DType::F32);
+    let options = BuildOptions { batch, mode, mean, std, stored, features: false };
     Ok(cost::total_params(&forward(spec, &options)?))
 }

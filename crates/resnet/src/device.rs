@@ -1,6 +1,7 @@
 //! Where things are computed, and with what.
 
 use resnet_core::executor::Executor;
+use resnet_core::precision::Precision;
 use resnet_cpu::Isa;
 use resnet_cpu::executor::{CpuExecutor, CpuOptions};
 
@@ -25,9 +26,14 @@ impl Device {
     }
 
     /// What the bits of its results depend on, in words.
-    pub fn arithmetic(&self) -> String {
-        let isa = self.isa.name();
-        if self.exact { format!("{isa}, exact") } else { isa.into() }
+    pub fn arithmetic(&self, precision: Precision) -> String {
+        let exact = if self.exact { ", exact" } else { "" };
+        let stored = match precision {
+            // What a model file on bytes says for itself.
+            Precision::F32 | Precision::Int8 => "",
+            Precision::Bf16 => " in f32, activations stored in bf16",
+        };
+        format!("{}{stored}{exact}", self.isa.name())
     }
 
     /// A fresh executor, without state.

@@ -122,20 +122,18 @@ pub(crate) fn run(options: &Options, view: &View) -> Outcome {
         return Err(Failure::usage("--batch-size is 0, expected at least 1", "16 is the default"));
     }
     let device = options.compute.any_device()?;
-    if options.compute.precision == Precision::Int8
-        && (options.mode == Mode::Train || options.look.kernels)
-    {
-        return Err(Failure::usage(
-            "--precision int8 is for inference, as a whole or by layers",
-            "leave --mode train and --kernels out",
-        ));
+    if options.look.kernels && options.compute.precision() != Default::default() {
+        return Err(Failure::usage("--kernels compares kernels in f32", "leave --precision out"));
+    }
+    if options.compute.precision == Some(Precision::Int8) && options.mode == Mode::Train {
+        return Err(Failure::usage("--precision int8 is for inference", "leave --mode train out"));
     }
     let what = BenchOptions {
         spec,
         mode,
         batch_size: options.batch_size,
         weights,
-        precision: options.compute.precision.into(),
+        precision: options.compute.precision(),
         isa: device.isa,
         threads: device.threads,
         exact: device.exact,
@@ -177,7 +175,7 @@ fn loading(options: &Options, view: &View) -> Outcome {
         address: options.data.clone().unwrap_or_else(|| "generated".into()),
         size: options.changes.size.unwrap_or(224),
         batch_size: options.batch_size,
-        workers: options.compute.device()?.threads,
+        workers: options.compute.device_in_f32()?.threads,
         seconds: options.seconds,
     };
     view.note("reading, decoding and augmenting");

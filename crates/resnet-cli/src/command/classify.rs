@@ -42,7 +42,7 @@ pub(crate) struct Options {
 
 pub(crate) fn run(options: &Options, view: &View) -> Outcome {
     let device = options.compute.device()?;
-    let model = Model::load(&options.model.request()?)?;
+    let model = Model::load(&options.model.request(&options.compute)?)?;
     model.notices.iter().for_each(|notice| view.note(&format!("note: {notice}")));
     let mut predictor = Predictor::new(model, device)?;
     let mut status = Status::Done;

@@ -63,7 +63,8 @@ enum Split {
 
 pub(crate) fn run(options: &Options, view: &View, stop: &AtomicBool) -> Outcome {
     let start = Instant::now();
-    let (request, device) = (options.model.request()?, options.compute.device()?);
+    let device = options.compute.device()?;
+    let request = options.model.request(&options.compute)?;
     if options.batch_size == 0 {
         return Err(Failure::usage("--batch-size is 0, expected at least 1", "32 is the default"));
     }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use resnet::core::build::{BuildOptions, Mode, forward};
 use resnet::core::cost::{self, LayerCost};
+use resnet::core::op::DType;
 use resnet::core::spec::NetworkSpec;
 use resnet::core::zoo;
 use resnet::cpu::Isa;
@@ -79,6 +80,7 @@ pub(crate) fn run(options: &Options, view: &View) -> Outcome {
         mode: Mode::Evaluation,
         mean: channels,
         std: scale,
+        stored: DType::F32,
         features: false,
     };
     let graph = forward(&spec, &build).map_err(|error| {

@@ -92,13 +92,13 @@ struct Measured {
 
 pub(crate) fn run(options: &Options, view: &View, stop: &AtomicBool) -> Outcome {
     check(options)?;
-    let model = Model::load(&options.model.request()?)?;
+    let device = options.compute.device_in_f32()?;
+    let model = Model::load(&options.model.request(&options.compute)?)?;
     model.notices.iter().for_each(|notice| view.note(&format!("note: {notice}")));
     if model.int8.is_some() {
         let message = format!("{}: is a model on bytes already", weights(options).display());
         return Err(Failure::usage(message, "quantise the model in f32 that it was made of"));
     }
-    let device = options.compute.device()?;
     let (calibration, evaluation) = pictures(options, view)?;
     view.note(&format!("calibrating on {} pictures", options.images.min(calibration.len())));
     let calibrate = CalibrateOptions {

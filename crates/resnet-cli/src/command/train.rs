@@ -199,6 +199,8 @@ impl Options {
         add("train.epochs", "--epochs", number(self.epochs));
         add("train.batch_size", "--batch-size", number(self.batch_size));
         add("optimizer.lr", "--lr", self.lr.map(toml::Value::Float));
+        let precision = self.compute.precision.map(|_| self.compute.precision().name().into());
+        add("train.precision", "--precision", precision);
         add("train.seed", "--seed", number(self.seed));
         add("train.max_steps", "--max-steps", number(self.max_steps));
         add("train.max_seconds", "--max-time", seconds);

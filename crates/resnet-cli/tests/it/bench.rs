@@ -66,6 +66,17 @@ fn a_network_is_timed_as_one_object() {
 }
 
 #[test]
+fn activations_in_bf16_are_timed_in_both_modes() {
+    for mode in ["infer", "train"] {
+        let all = objects(&format!("--mode {mode} --precision bf16"));
+        assert_eq!((keys(&all[0]), &all[0]["precision"]), (REPORT.to_vec(), &"bf16".into()));
+        // Logits are near f32's, and not the same.
+        let deviation = number(&all[0], "deviation");
+        assert!(deviation < 0.05, "{deviation}");
+    }
+}
+
+#[test]
 fn layers_come_in_order_then_sums_then_the_whole() {
     let all = objects("--mode train --layers");
     let (total, rest) = all.split_last().unwrap();

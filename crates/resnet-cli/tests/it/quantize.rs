@@ -58,7 +58,20 @@ fn a_model_that_lost_too_much_is_not_written() {
 }
 
 #[test]
-fn precision_is_for_bench_alone() {
-    let answer = Session::new().run("eval --weights none.safetensors --precision int8");
-    assert_eq!(answer.status, Some(2), "{}", answer.stderr);
+fn a_precision_that_a_command_does_not_have_is_refused() {
+    for (line, why) in [
+        ("eval --weights none.safetensors --precision int8", "is for `bench`"),
+        (
+            "quantize --weights none.safetensors --calibrate generated --precision bf16",
+            "is for train",
+        ),
+        ("eval --weights none.safetensors --precision bf16 --exact", "exclude each other"),
+        ("train --precision bf16 --exact", "exclude each other"),
+        ("bench --kernels --precision bf16", "compares kernels in f32"),
+        ("bench --mode train --precision int8", "is for inference"),
+    ] {
+        let answer = Session::new().run(line);
+        assert_eq!(answer.status, Some(2), "{line}: {}", answer.stderr);
+        assert!(answer.stderr.contains(why), "{line}: {}", answer.stderr);
+    }
 }

@@ -136,7 +136,7 @@ fn network(name: &str) -> Case {
     let value = |name: &str| &state[name][..];
     let (folded, folds) = fold_batch_norm(&graph).expect("the graph is verified");
     let before = folded_states(&folded, &folds, &value);
-    let Given::U8(pictures) = pixels() else { unreachable!("pixels are bytes") };
+    let Given::U8(pictures) = pixels(0) else { unreachable!("pixels are bytes") };
     let mut executor = ReferenceExecutor::<f32>::new();
     let calibrated = Calibration::new(&mut executor, &folded, &before);
     let mut calibration = calibrated.expect("the reference runs any graph");

@@ -4,7 +4,7 @@
 use super::{Bounds, Case, Given, Run};
 use crate::build::{BuildOptions, Mode, forward};
 use crate::graph::Graph;
-use crate::op::CrossEntropy;
+use crate::op::{CrossEntropy, DType};
 use crate::oracle;
 use crate::spec::{NetworkSpec, ShortcutKind, StemKind};
 use crate::step::{Decay, SgdOptions, Targets, gradient_graph, update_graph};
@@ -32,7 +32,8 @@ const NETWORKS: [&str; 12] = [
     "cifar-plain20",
 ];
 
-pub(super) fn cases() -> Vec<Case> {
+/// The networks, with what they are called.
+pub(super) fn specs() -> Vec<(String, NetworkSpec)> {
     let mut specs: Vec<(String, NetworkSpec)> =
         NETWORKS.iter().map(|&name| (name.to_string(), small(name))).collect();
     for kind in [ShortcutKind::B, ShortcutKind::C] {
@@ -43,7 +44,14 @@ pub(super) fn cases() -> Vec<Case> {
     let mut random = small("resnet18");
     (random.dropout, random.stochastic_depth) = (0.3, 0.4);
     specs.push(("resnet18 with dropout and stochastic depth".into(), random));
-    specs.iter().flat_map(|(name, spec)| [evaluation(name, spec), training(name, spec)]).collect()
+    specs
+}
+
+pub(super) fn cases() -> Vec<Case> {
+    let both = |(name, spec): &(String, NetworkSpec)| {
+        [evaluation(name, spec), training(name, spec, DType::F32, 0)]
+    };
+    specs().iter().flat_map(both).collect()
 }
 
 /// A network of the zoo with two short stages of odd numbers of channels.
@@ -65,8 +73,9 @@ pub(super) fn small(name: &str) -> NetworkSpec {
     spec
 }
 
-pub(super) fn pixels() -> Given {
-    Given::U8(oracle::pixels(BATCH * SIDE * SIDE * 3, 0))
+/// The pictures of this number.
+pub(super) fn pixels(pictures: u64) -> Given {
+    Given::U8(oracle::pixels(BATCH * SIDE * SIDE * 3, pictures))
 }
 
 /// Made values of all parameters and running statistics.
@@ -93,15 +102,15 @@ fn evaluation(name: &str, spec: &NetworkSpec) -> Case {
     let graph = forward(spec, &options).expect("small networks fit their pictures");
     Case {
         name: format!("{name} in evaluation"),
-        runs: vec![Run { graph, inputs: vec![pixels()] }],
+        runs: vec![Run { graph, inputs: vec![pixels(0)] }],
         state: state(spec),
         bounds: Bounds::Network,
     }
 }
 
 /// Two steps, so that momentum counts.
-fn training(name: &str, spec: &NetworkSpec) -> Case {
-    let options = BuildOptions::imagenet(BATCH, Mode::Training);
+pub(super) fn training(name: &str, spec: &NetworkSpec, stored: DType, pictures: u64) -> Case {
+    let options = BuildOptions { stored, ..BuildOptions::imagenet(BATCH, Mode::Training) };
     let loss = CrossEntropy { label_smoothing: 0.1, divisor: BATCH };
     let gradients = gradient_graph(spec, &options, Targets::Classes, loss)
         .expect("small networks fit their pictures");
@@ -115,7 +124,7 @@ fn training(name: &str, spec: &NetworkSpec) -> Case {
     let labels = Given::U32(oracle::labels(BATCH, CLASSES, 0));
     let hyper = Given::F32(vec![0.05, 0.9]);
     let runs = (0..2).flat_map(|step| {
-        let mut inputs = vec![pixels(), labels.clone()];
+        let mut inputs = vec![pixels(pictures), labels.clone()];
         if gradients.inputs.len() == 4 {
             inputs.splice(1..1, [Given::U32(vec![1, 2]), Given::U32(vec![step])]);
         }

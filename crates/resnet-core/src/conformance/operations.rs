@@ -237,7 +237,8 @@ fn pools() -> Vec<Case> {
         cases.push(made.only(Op::GlobalAvgPool, &[x], Products(h * w)));
         let mut made = Made::new(format!("global_avg_pool_grad to {n}x{h}x{w}x{c}"));
         let dy = made.input("dy", Kind::Centred, &[n, 1, 1, c]);
-        cases.push(made.only(Op::GlobalAvgPoolGrad { input_size: [h, w] }, &[dy], Products(1)));
+        let op = Op::GlobalAvgPoolGrad { input_size: [h, w], stored: DType::F32 };
+        cases.push(made.only(op, &[dy], Products(1)));
     }
     cases
 }
@@ -279,7 +280,7 @@ fn elementwise() -> Vec<Case> {
         let pixels = oracle::pixels(n * h * w * c, 1);
         let ty = TensorType::new(&shape, DType::U8);
         let x = made.given("x", ty, Given::U8(pixels));
-        let op = Op::Normalize { mean: vec![0.45; c], std: vec![0.23; c] };
+        let op = Op::Normalize { mean: vec![0.45; c], std: vec![0.23; c], stored: DType::F32 };
         cases.push(made.only(op, &[x], Largest(2)));
 
         let shortcut = SubsamplePad { stride: 2, before: 1, after: 2 };

@@ -154,7 +154,8 @@ impl<'a> Pass<'a> {
                 self.made.node1(&name, Op::Dequantize(*affine), &[*bytes])?
             }
             (_, Some((pixels, LayerInput::Pixels { mean, std }))) => {
-                let op = Op::Normalize { mean: mean.clone(), std: std.clone() };
+                let op =
+                    Op::Normalize { mean: mean.clone(), std: std.clone(), stored: old.ty.dtype };
                 self.made.node1("input", op, &[*pixels])?
             }
             (_, None) => unreachable!("nodes are in topological order"),
@@ -260,7 +261,7 @@ impl<'a> Pass<'a> {
         let x = node.inputs[0];
         let has_bytes = matches!(&self.forms[x.0 as usize].bytes, Some((_, LayerInput::Bytes(_))));
         match &node.op {
-            Op::Normalize { mean, std } => {
+            Op::Normalize { mean, std, .. } => {
                 let pixels = self.real(x)?;
                 let input = LayerInput::Pixels { mean: mean.clone(), std: std.clone() };
                 self.forms[node.outputs[0].0 as usize].bytes = Some((pixels, input));

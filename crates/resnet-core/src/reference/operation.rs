@@ -59,7 +59,7 @@ fn real<R>(values: Vec<R>) -> Vec<Value<R>> {
 /// The outputs of a verified operation.
 pub(super) fn evaluate<R: Real>(op: &Op, x: &Operands<'_, R>) -> Vec<Value<R>> {
     match op {
-        Op::Normalize { mean, std } => real(each::normalize(mean, std, x.bytes(0))),
+        Op::Normalize { mean, std, .. } => real(each::normalize(mean, std, x.bytes(0))),
         Op::Conv2d(geometry) => {
             let bias = (x.values.len() == 3).then(|| x.real(2));
             real(conv::forward(geometry, x.real(0), x.real(1), bias))
@@ -138,7 +138,7 @@ pub(super) fn evaluate<R: Real>(op: &Op, x: &Operands<'_, R>) -> Vec<Value<R>> {
         Op::AvgPoolGrad { pool: geometry, input_size } => {
             real(pool::avg_pool_grad(geometry, *input_size, x.real(0)))
         }
-        Op::GlobalAvgPoolGrad { input_size } => {
+        Op::GlobalAvgPoolGrad { input_size, .. } => {
             real(pool::global_avg_pool_grad(*input_size, x.real(0)))
         }
         Op::SubsamplePadGrad { shortcut, input_size } => {

@@ -246,7 +246,8 @@ fn the_global_pool_and_its_gradient_equal_pytorch() {
         let x = bench.made(case, "x");
         let dy = bench.reshaped(case, "dy", &[n, 1, 1, c]);
         let y = bench.node(Op::GlobalAvgPool, &[x]);
-        let dx = bench.node(Op::GlobalAvgPoolGrad { input_size: [h, w] }, &[dy]);
+        let dx =
+            bench.node(Op::GlobalAvgPoolGrad { input_size: [h, w], stored: DType::F32 }, &[dy]);
         bench.output("y", y[0]);
         bench.output("dx", dx[0]);
         bench.compare(case, &[]);

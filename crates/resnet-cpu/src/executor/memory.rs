@@ -7,7 +7,7 @@
 use std::cell::RefCell;
 
 use resnet_core::executor::Input;
-use resnet_simd::AlignedVec;
+use resnet_simd::{AlignedVec, Element, Stored};
 
 use crate::plan::{Plan, Slot};
 
@@ -66,7 +66,8 @@ impl<'a> Memory<'a> {
                     let start = self.arena.add(buffer.offset / 4);
                     std::slice::from_raw_parts_mut(start, buffer.bytes.div_ceil(4))
                 };
-                place.fill(f32::NAN);
+                // NaN in halves too.
+                place.fill(f32::from_bits(u32::MAX));
             }
         }
     }
@@ -141,6 +142,34 @@ impl<'m> Operands<'m> {
     /// Floats to write, if there is such an operand.
     pub(super) fn write_if(&self, slot: Option<Slot>) -> &'m mut [f32] {
         slot.map_or(&mut [], |slot| self.write(slot))
+    }
+
+    /// Activations to read, or what else is stored as a step's activations are.
+    pub(super) fn activations<E: Element>(&self, slot: Slot) -> &'m [E] {
+        if E::STORED == Stored::F32 {
+            let floats = self.read(slot);
+            // SAFETY: `E` is `f32`.
+            return unsafe { std::slice::from_raw_parts(floats.as_ptr().cast(), floats.len()) };
+        }
+        self.hand_out(slot, Access::Read);
+        let (place, bytes) = self.buffer(slot);
+        // SAFETY: as in `read`; any bits are a valid element.
+        unsafe { std::slice::from_raw_parts(place.cast(), bytes / size_of::<E>()) }
+    }
+
+    /// Activations to write, or what else is stored as a step's activations are.
+    pub(super) fn activations_mut<E: Element>(&self, slot: Slot) -> &'m mut [E] {
+        if E::STORED == Stored::F32 {
+            let floats = self.write(slot);
+            // SAFETY: `E` is `f32`.
+            return unsafe {
+                std::slice::from_raw_parts_mut(floats.as_mut_ptr().cast(), floats.len())
+            };
+        }
+        self.hand_out(slot, Access::Write);
+        let (place, bytes) = self.buffer(slot);
+        // SAFETY: as in `write`; any bits are a valid element.
+        unsafe { std::slice::from_raw_parts_mut(place.cast(), bytes / size_of::<E>()) }
     }
 
     /// A buffer's bytes, or those of a state tensor's floats.

@@ -2,7 +2,7 @@
 
 use resnet_core::op::{BinaryCrossEntropy, CrossEntropy};
 use resnet_core::rng::Purpose;
-use resnet_simd::Isa;
+use resnet_simd::{Element, Isa, Stored, bf16};
 
 use super::int8;
 use super::memory::Operands;
@@ -15,7 +15,7 @@ use crate::kernel::{
     Source, average_pool, bias, channel_scale, dropout, elementwise, global_pool, input, loss,
     max_pool, optimizer, subsample,
 };
-use crate::plan::{Residual, Slot, Work};
+use crate::plan::{Layout, Output, Residual, Slot, Step, Work};
 use crate::threads::ThreadPool;
 
 /// What kernels run on.
@@ -26,8 +26,8 @@ pub(super) struct Machine<'a> {
 }
 
 /// A tensor to read that may be the one to write.
-fn source<'m>(at: &Operands<'m>, x: Slot, y: Slot) -> Source<'m> {
-    if x == y { Source::InPlace } else { Source::From(at.read(x)) }
+fn source<'m, E: Element>(at: &Operands<'m>, x: Slot, y: Slot) -> Source<'m, E> {
+    if x == y { Source::InPlace } else { Source::From(at.activations(x)) }
 }
 
 /// Scale and shift of a batch norm, stored one after the other.
@@ -38,7 +38,27 @@ fn affine<'m>(at: &Operands<'m>, coefficients: Slot) -> Affine<'m> {
 }
 
 /// Runs one step.
-pub(super) fn work(machine: Machine<'_>, work: &Work, at: &Operands<'_>) {
+pub(super) fn step(machine: Machine<'_>, step: &Step, at: &Operands<'_>) {
+    match step.stored {
+        Stored::F32 => work::<f32>(machine, &step.work, at),
+        Stored::Bf16 => work::<bf16>(machine, &step.work, at),
+    }
+}
+
+/// Copies a result as f32 in canonical layout.
+pub(super) fn copy_output(result: &Output, at: &Operands<'_>, output: &mut [f32]) {
+    match (&result.layout, result.stored) {
+        (Layout::Plain, Stored::F32) => output.copy_from_slice(&at.read(result.slot)[..result.len]),
+        (Layout::Plain, Stored::Bf16) => {
+            let values = at.activations::<bf16>(result.slot);
+            output.iter_mut().zip(values).for_each(|(output, value)| *output = value.to_f32());
+        }
+        (Layout::Packed(layout), _) => layout.unpack(at.read(result.slot), output),
+    }
+}
+
+/// Runs one step on activations that are stored so.
+fn work<E: Element>(machine: Machine<'_>, work: &Work, at: &Operands<'_>) {
     let Machine { isa, pool } = machine;
     match work {
         Work::Pack { layout, x, y } => layout.pack(at.read(*x), at.write(*y)),
@@ -55,25 +75,27 @@ pub(super) fn work(machine: Machine<'_>, work: &Work, at: &Operands<'_>) {
         Work::Conv { plan, x, w, bias, add, relu, statistics, y, scratch } => {
             let statistics = statistics
                 .map(|s| Statistics { pivot: at.read(s.pivot), partials: at.write(s.partials) });
-            let [bias, residual] = [bias, add].map(|slot| slot.map(|slot| at.read(slot)));
+            let bias = bias.map(|slot| at.read(slot));
+            let residual = add.map(|slot| at.activations::<E>(slot));
             let epilogue = Epilogue { bias, residual, relu: *relu, statistics };
             let scratch = at.write_if(*scratch);
-            conv_forward(plan, pool, at.read(*x), at.read(*w), epilogue, at.write(*y), scratch);
+            let (x, w, y) = (at.activations(*x), at.read(*w), at.activations_mut(*y));
+            conv_forward(plan, pool, x, w, epilogue, y, scratch);
         }
         Work::ConvInputGrad { plan, dy, w, add, mask, sums, dx, scratch } => {
             let sums = sums.map(|s| GradientSums {
-                z: at.read(s.z),
+                z: at.activations(s.z),
                 mean: at.read(s.mean),
                 partials: at.write(s.partials),
             });
-            let [add, mask] = [add, mask].map(|slot| slot.map(|slot| at.read(slot)));
+            let [add, mask] = [add, mask].map(|slot| slot.map(|slot| at.activations::<E>(slot)));
             let epilogue = GradientEpilogue { add, mask, sums };
-            let (dy, w, scratch) = (at.read(*dy), at.read(*w), at.write_if(*scratch));
-            conv_input_gradient(plan, pool, dy, w, epilogue, at.write(*dx), scratch);
+            let (dy, w, scratch) = (at.activations(*dy), at.read(*w), at.write_if(*scratch));
+            conv_input_gradient(plan, pool, dy, w, epilogue, at.activations_mut(*dx), scratch);
         }
         Work::ConvWeightGrad { plan, x, dy, dw, scratch } => {
-            let scratch = at.write_if(*scratch);
-            conv_weight_gradient(plan, pool, at.read(*x), at.read(*dy), at.write(*dw), scratch);
+            let (x, dy) = (at.activations::<E>(*x), at.activations(*dy));
+            conv_weight_gradient(plan, pool, x, dy, at.write(*dw), at.write_if(*scratch));
         }
         Work::NormStatistics { .. }
         | Work::NormFinish { .. }
@@ -83,8 +105,11 @@ pub(super) fn work(machine: Machine<'_>, work: &Work, at: &Operands<'_>) {
         | Work::GradSums { .. }
         | Work::NormGradFinish { .. }
         | Work::NormGradApply { .. }
-        | Work::RunningRstd { .. } => norm_work(machine, work, at),
-        Work::Relu { x, y } => elementwise::relu(isa, pool, source(at, *x, *y), at.write(*y)),
+        | Work::RunningRstd { .. } => norm_work::<E>(machine, work, at),
+        Work::Relu { x, y } => {
+            let (x, y) = (source::<E>(at, *x, *y), at.activations_mut(*y));
+            elementwise::relu(isa, pool, x, y);
+        }
         Work::Sigmoid { x, y } => elementwise::sigmoid(pool, source(at, *x, *y), at.write(*y)),
         Work::SigmoidGrad { dy, y, dx } => {
             elementwise::sigmoid_grad(
@@ -96,27 +121,28 @@ pub(super) fn work(machine: Machine<'_>, work: &Work, at: &Operands<'_>) {
             );
         }
         Work::Add { a, b, y } => {
-            elementwise::add(isa, pool, Source::From(at.read(*a)), &[at.read(*b)], at.write(*y));
+            let (a, b) = (at.activations::<E>(*a), at.activations(*b));
+            elementwise::add(isa, pool, Source::From(a), &[b], at.activations_mut(*y));
         }
         Work::Multiply { a, b, y } => {
             elementwise::mul(isa, pool, Source::From(at.read(*a)), at.read(*b), at.write(*y));
         }
         Work::Store { x, y } => {
-            let (x, y) = (at.read(*x), at.write(*y));
+            let (x, y) = (at.activations::<E>(*x), at.activations_mut(*y));
             y.copy_from_slice(&x[..y.len()]);
         }
         Work::Int8(work) => int8::work(machine, work, at),
-        _ => other_work(machine, work, at),
+        _ => other_work::<E>(machine, work, at),
     }
 }
 
 /// Batch norm's pieces.
-fn norm_work(machine: Machine<'_>, work: &Work, at: &Operands<'_>) {
+fn norm_work<E: Element>(machine: Machine<'_>, work: &Work, at: &Operands<'_>) {
     let Machine { isa, pool } = machine;
     match work {
         Work::NormStatistics { rows, z, statistics } => {
             let (pivot, partials) = (at.read(statistics.pivot), at.write(statistics.partials));
-            norm::statistics(isa, pool, *rows, at.read(*z), pivot, partials);
+            norm::statistics(isa, pool, *rows, at.activations::<E>(*z), pivot, partials);
         }
         Work::NormFinish {
             rows,
@@ -153,28 +179,30 @@ fn norm_work(machine: Machine<'_>, work: &Work, at: &Operands<'_>) {
         Work::NormApply { z, coefficients, residual, relu, y } => {
             let join = match *residual {
                 Residual::None => Join::Nothing,
-                Residual::Plain(r) => Join::Plain(at.read(r)),
+                Residual::Plain(r) => Join::Plain(at.activations(r)),
                 Residual::Norm { z, coefficients } => {
-                    Join::Normed(at.read(z), affine(at, coefficients))
+                    Join::Normed(at.activations(z), affine(at, coefficients))
                 }
             };
             let activation = if *relu { Activation::Relu } else { Activation::Identity };
-            let input = (source(at, *z, *y), affine(at, *coefficients));
-            norm::apply(isa, pool, input, join, activation, at.write(*y));
+            let input = (source::<E>(at, *z, *y), affine(at, *coefficients));
+            norm::apply(isa, pool, input, join, activation, at.activations_mut(*y));
         }
         Work::MaskedGrad { rows, dy, mask, g, sums: Some(sums) } => {
             assert_eq!(dy, g, "planned in place");
-            let input = norm::Centred { z: at.read(sums.z), mean: at.read(sums.mean) };
+            let input = norm::Centred { z: at.activations(sums.z), mean: at.read(sums.mean) };
             let partials = at.write(sums.partials);
-            let masked = (at.write(*g), Mask::Output(at.read(*mask)));
+            let mask = Mask::Output(at.activations(*mask));
+            let masked = (at.activations_mut::<E>(*g), mask);
             norm::grad_mask_sums(isa, pool, *rows, masked, input, partials);
         }
         Work::MaskedGrad { dy, mask, g, sums: None, .. } => {
-            elementwise::relu_grad(isa, pool, source(at, *dy, *g), at.read(*mask), at.write(*g));
+            let (dy, mask) = (source::<E>(at, *dy, *g), at.activations(*mask));
+            elementwise::relu_grad(isa, pool, dy, mask, at.activations_mut(*g));
         }
         Work::GradSums { rows, dy, sums } => {
-            let input = norm::Centred { z: at.read(sums.z), mean: at.read(sums.mean) };
-            let masked = (at.read(*dy), Mask::Open);
+            let input = norm::Centred { z: at.activations(sums.z), mean: at.read(sums.mean) };
+            let masked = (at.activations::<E>(*dy), Mask::Open);
             norm::grad_sums(isa, pool, *rows, masked, input, at.write(sums.partials));
         }
         Work::NormGradFinish {
@@ -204,10 +232,10 @@ fn norm_work(machine: Machine<'_>, work: &Work, at: &Operands<'_>) {
             let all = at.read(*coefficients);
             let third = all.len() / 3;
             let (a, b, c) = (&all[..third], &all[third..2 * third], &all[2 * third..]);
-            let input = norm::Centred { z: at.read(*z), mean: at.read(*mean) };
+            let input = norm::Centred { z: at.activations(*z), mean: at.read(*mean) };
             let by = norm::Coefficients { a, b, c };
-            let masked = (source(at, *g, *dz), Mask::Open);
-            norm::grad_apply(isa, pool, masked, input, by, at.write(*dz));
+            let masked = (source::<E>(at, *g, *dz), Mask::Open);
+            norm::grad_apply(isa, pool, masked, input, by, at.activations_mut(*dz));
         }
         Work::RunningRstd { eps, var, rstd } => {
             for (rstd, &var) in at.write(*rstd).iter_mut().zip(at.read(*var)) {
@@ -223,53 +251,60 @@ fn halves(both: &mut [f32]) -> (&mut [f32], &mut [f32]) {
 }
 
 /// Everything else.
-fn other_work(machine: Machine<'_>, work: &Work, at: &Operands<'_>) {
+fn other_work<E: Element>(machine: Machine<'_>, work: &Work, at: &Operands<'_>) {
     let Machine { isa, pool } = machine;
     match work {
         Work::Normalize { x, y, scale, shift } => {
             let x = at.read_bytes(*x);
-            input::normalise_pixels(isa, pool, x, (scale, shift), at.write(*y));
+            let y = at.activations_mut::<E>(*y);
+            input::normalise_pixels(isa, pool, x, (scale, shift), y);
         }
         Work::BiasGrad { rows, dy, partials, db } => {
             let partials = at.write(*partials);
-            bias::bias_grad(isa, pool, *rows, at.read(*dy), partials, at.write(*db));
+            let dy = at.activations::<E>(*dy);
+            bias::bias_grad(isa, pool, *rows, dy, partials, at.write(*db));
         }
         Work::ChannelScale { dims: [_, h, w, c], x, s, y } => {
-            let (x, s) = (Source::From(at.read(*x)), at.read(*s));
-            channel_scale::channel_scale(isa, pool, (h * w, *c), x, s, at.write(*y));
+            let (x, s) = (Source::From(at.activations::<E>(*x)), at.read(*s));
+            channel_scale::channel_scale(isa, pool, (h * w, *c), x, s, at.activations_mut(*y));
         }
         Work::ChannelScaleGrad { dims: [_, h, w, c], dy, x, ds } => {
-            let factors = (at.read(*x), at.read(*dy));
+            let factors = (at.activations::<E>(*x), at.activations(*dy));
             channel_scale::channel_scale_grad(isa, pool, (h * w, *c), factors, at.write(*ds));
         }
         Work::MaxPool { windows, x, y, index } => {
             let index = &mut at.write_bytes(*index)[..windows.output_len()];
-            max_pool::max_pool(isa, pool, *windows, at.read(*x), at.write(*y), index);
+            let (x, y) = (at.activations::<E>(*x), at.activations_mut(*y));
+            max_pool::max_pool(isa, pool, *windows, x, y, index);
         }
         Work::MaxPoolGrad { windows, dy, index, dx } => {
             let index = &at.read_bytes(*index)[..windows.output_len()];
-            let dy = (at.read(*dy), index);
-            max_pool::max_pool_grad(isa, pool, *windows, dy, at.write(*dx));
+            let dy = (at.activations::<E>(*dy), index);
+            max_pool::max_pool_grad(isa, pool, *windows, dy, at.activations_mut(*dx));
         }
         Work::AvgPool { windows, x, y } => {
-            average_pool::average_pool(isa, pool, *windows, at.read(*x), at.write(*y));
+            let (x, y) = (at.activations::<E>(*x), at.activations_mut(*y));
+            average_pool::average_pool(isa, pool, *windows, x, y);
         }
         Work::AvgPoolGrad { windows, dy, dx } => {
-            average_pool::average_pool_grad(isa, pool, *windows, at.read(*dy), at.write(*dx));
+            let (dy, dx) = (at.activations::<E>(*dy), at.activations_mut(*dx));
+            average_pool::average_pool_grad(isa, pool, *windows, dy, dx);
         }
         Work::GlobalAvgPool { dims: [_, h, w, c], x, y } => {
-            global_pool::global_average_pool(isa, pool, (h * w, *c), at.read(*x), at.write(*y));
+            let (x, y) = (at.activations::<E>(*x), at.write(*y));
+            global_pool::global_average_pool(isa, pool, (h * w, *c), x, y);
         }
         Work::GlobalAvgPoolGrad { dims: [_, h, w, c], dy, dx } => {
-            let dy = at.read(*dy);
-            global_pool::global_average_pool_grad(isa, pool, (h * w, *c), dy, at.write(*dx));
+            let (dy, dx) = (at.read(*dy), at.activations_mut::<E>(*dx));
+            global_pool::global_average_pool_grad(isa, pool, (h * w, *c), dy, dx);
         }
         Work::SubsamplePad { dims: [_, h, w, c], shortcut, x, y } => {
-            subsample::subsample_pad(pool, *shortcut, [*h, *w, *c], at.read(*x), at.write(*y));
+            let (x, y) = (at.activations::<E>(*x), at.activations_mut(*y));
+            subsample::subsample_pad(pool, *shortcut, [*h, *w, *c], x, y);
         }
         Work::SubsamplePadGrad { dims: [_, h, w, c], shortcut, dy, dx } => {
-            let dy = at.read(*dy);
-            subsample::subsample_pad_grad(pool, *shortcut, [*h, *w, *c], dy, at.write(*dx));
+            let (dy, dx) = (at.activations::<E>(*dy), at.activations_mut(*dx));
+            subsample::subsample_pad_grad(pool, *shortcut, [*h, *w, *c], dy, dx);
         }
         Work::CrossEntropy { loss_spec, classes, dense, logits, targets, loss, probabilities } => {
             let spec = loss_of(at, *loss_spec, *classes, (*targets, *dense));
@@ -299,12 +334,12 @@ fn other_work(machine: Machine<'_>, work: &Work, at: &Operands<'_>) {
             let from = dropping(at, Purpose::StochasticDepth, (*seed, *step), (*stream, *p));
             let keep = &mut at.write(*keep)[..*samples];
             dropout::drop_mask(pool, from, keep);
-            let x = source(at, *x, *y);
-            channel_scale::picture_scale(isa, pool, x, keep, at.write(*y));
+            let x = source::<E>(at, *x, *y);
+            channel_scale::picture_scale(isa, pool, x, keep, at.activations_mut(*y));
         }
         Work::StochasticDepthGrad { samples, dy, keep, dx } => {
-            let (dy, keep) = (source(at, *dy, *dx), &at.read(*keep)[..*samples]);
-            channel_scale::picture_scale(isa, pool, dy, keep, at.write(*dx));
+            let (dy, keep) = (source::<E>(at, *dy, *dx), &at.read(*keep)[..*samples]);
+            channel_scale::picture_scale(isa, pool, dy, keep, at.activations_mut(*dx));
         }
         Work::SgdUpdate { sgd, w, dw, velocity, hyper, factor } => {
             let hyper = at.read(*hyper);

@@ -2,7 +2,7 @@
 //!
 //! PyTorch's `AvgPool2d` with `count_include_pad=False`: the border is not counted.
 
-use resnet_simd::{Isa, Kernel, Simd};
+use resnet_simd::{Element, Isa, Kernel, Simd};
 
 use super::lane::{load, store};
 use super::window::Windows;
@@ -12,7 +12,13 @@ use crate::threads::ThreadPool;
 ///
 /// # Panics
 /// If the lengths are not those of `windows`.
-pub fn average_pool(isa: Isa, pool: &ThreadPool, windows: Windows, x: &[f32], y: &mut [f32]) {
+pub fn average_pool<E: Element>(
+    isa: Isa,
+    pool: &ThreadPool,
+    windows: Windows,
+    x: &[E],
+    y: &mut [E],
+) {
     assert_eq!((x.len(), y.len()), (windows.input_len(), windows.output_len()));
     pool.run_parts(y, windows.ow * windows.c, |row, y| {
         let job = Row { windows, tensor: x, row, out: y };
@@ -28,12 +34,12 @@ pub fn average_pool(isa: Isa, pool: &ThreadPool, windows: Windows, x: &[f32], y:
 ///
 /// # Panics
 /// If the lengths are not those of `windows`.
-pub fn average_pool_grad(
+pub fn average_pool_grad<E: Element>(
     isa: Isa,
     pool: &ThreadPool,
     windows: Windows,
-    dy: &[f32],
-    dx: &mut [f32],
+    dy: &[E],
+    dx: &mut [E],
 ) {
     assert_eq!((dx.len(), dy.len()), (windows.input_len(), windows.output_len()));
     pool.run_parts(dx, windows.iw * windows.c, |row, dx| {
@@ -47,13 +53,13 @@ pub fn average_pool_grad(
 }
 
 /// One row of pixels to be written.
-struct Row<'a> {
+struct Row<'a, E> {
     windows: Windows,
     /// What is read: the whole input, or the whole output's gradient.
-    tensor: &'a [f32],
+    tensor: &'a [E],
     /// Number of the row, counted over all pictures.
     row: usize,
-    out: &'a mut [f32],
+    out: &'a mut [E],
 }
 
 impl Windows {
@@ -64,7 +70,7 @@ impl Windows {
     }
 }
 
-fn average_row_scalar(job: Row<'_>) {
+fn average_row_scalar<E: Element>(job: Row<'_, E>) {
     let Row { windows: w, tensor: x, row, out } = job;
     let (n, oy) = (row / w.oh, row % w.oh);
     for (i, y) in out.iter_mut().enumerate() {
@@ -72,16 +78,16 @@ fn average_row_scalar(job: Row<'_>) {
         let mut sum = 0.0;
         for iy in w.covered(oy, w.ih) {
             for ix in w.covered(ox, w.iw) {
-                sum += x[((n * w.ih + iy) * w.iw + ix) * w.c + c];
+                sum += x[((n * w.ih + iy) * w.iw + ix) * w.c + c].to_f32();
             }
         }
-        *y = sum * w.share(oy, ox);
+        *y = E::from_f32(sum * w.share(oy, ox));
     }
 }
 
-struct Average<'a>(Row<'a>);
+struct Average<'a, E>(Row<'a, E>);
 
-impl Kernel for Average<'_> {
+impl<E: Element> Kernel for Average<'_, E> {
     type Output = ();
 
     #[inline(always)]
@@ -106,7 +112,7 @@ impl Kernel for Average<'_> {
     }
 }
 
-fn spread_row_scalar(job: Row<'_>) {
+fn spread_row_scalar<E: Element>(job: Row<'_, E>) {
     let Row { windows: w, tensor: dy, row, out } = job;
     let (n, iy) = (row / w.ih, row % w.ih);
     for (i, dx) in out.iter_mut().enumerate() {
@@ -114,16 +120,17 @@ fn spread_row_scalar(job: Row<'_>) {
         let mut sum = 0.0;
         for oy in w.covering(iy, w.oh) {
             for ox in w.covering(ix, w.ow) {
-                sum += dy[((n * w.oh + oy) * w.ow + ox) * w.c + c] * w.share(oy, ox);
+                let at = ((n * w.oh + oy) * w.ow + ox) * w.c + c;
+                sum += dy[at].to_f32() * w.share(oy, ox);
             }
         }
-        *dx = sum;
+        *dx = E::from_f32(sum);
     }
 }
 
-struct Spread<'a>(Row<'a>);
+struct Spread<'a, E>(Row<'a, E>);
 
-impl Kernel for Spread<'_> {
+impl<E: Element> Kernel for Spread<'_, E> {
     type Output = ();
 
     #[inline(always)]

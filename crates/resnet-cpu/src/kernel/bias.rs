@@ -1,16 +1,16 @@
 //! The gradient by a bias: `db[c]` is the sum of `dy[..., c]` over everything else.
 
-use resnet_simd::{Isa, Simd};
+use resnet_simd::{Element, Isa, Simd};
 
 use super::lane::At;
 use super::sums::{Rows, Terms, combine, sum_rows};
 use crate::threads::ThreadPool;
 
-struct Values<'a>(&'a [f32]);
+struct Values<'a, E>(&'a [E]);
 
-impl Terms<1> for Values<'_> {
+impl<E: Element> Terms<1> for Values<'_, E> {
     fn scalar(&self, i: usize, _j: usize) -> [f32; 1] {
-        [self.0[i]]
+        [self.0[i].to_f32()]
     }
 
     #[inline(always)]
@@ -23,11 +23,11 @@ impl Terms<1> for Values<'_> {
 ///
 /// # Panics
 /// If a slice does not have the length that `rows` says.
-pub fn bias_grad(
+pub fn bias_grad<E: Element>(
     isa: Isa,
     pool: &ThreadPool,
     rows: Rows,
-    dy: &[f32],
+    dy: &[E],
     partials: &mut [f32],
     db: &mut [f32],
 ) {

@@ -1,20 +1,20 @@
 //! Excitation: `y[n,h,w,c] = x[n,h,w,c] * s[n,c]`, its gradients, and the same with one factor a
 //! picture (stochastic depth).
 
-use resnet_simd::{Isa, Simd};
+use resnet_simd::{Element, Isa, Simd};
 
 use super::lane::{At, Source};
 use super::map::{Map, map_pictures};
 use super::sums::{Terms, sum_pictures};
 use crate::threads::ThreadPool;
 
-struct Scale<'a> {
-    x: Source<'a>,
+struct Scale<'a, E> {
+    x: Source<'a, E>,
     /// Factors of one picture, `[c]`.
     by: &'a [f32],
 }
 
-impl Map for Scale<'_> {
+impl<E: Element> Map for Scale<'_, E> {
     fn scalar(&self, old: f32, i: usize, j: usize) -> f32 {
         self.x.scalar(old, i) * self.by[j]
     }
@@ -29,13 +29,13 @@ impl Map for Scale<'_> {
 ///
 /// # Panics
 /// If the lengths do not fit.
-pub fn channel_scale(
+pub fn channel_scale<E: Element>(
     isa: Isa,
     pool: &ThreadPool,
     (pixels, channels): (usize, usize),
-    x: Source<'_>,
+    x: Source<'_, E>,
     by: &[f32],
-    y: &mut [f32],
+    y: &mut [E],
 ) {
     x.assert_len(y.len());
     assert_eq!(y.len(), by.len() * pixels);
@@ -45,14 +45,14 @@ pub fn channel_scale(
     });
 }
 
-struct Product<'a> {
-    x: &'a [f32],
-    dy: &'a [f32],
+struct Product<'a, E> {
+    x: &'a [E],
+    dy: &'a [E],
 }
 
-impl Terms<1> for Product<'_> {
+impl<E: Element> Terms<1> for Product<'_, E> {
     fn scalar(&self, i: usize, _j: usize) -> [f32; 1] {
-        [self.dy[i] * self.x[i]]
+        [self.dy[i].to_f32() * self.x[i].to_f32()]
     }
 
     #[inline(always)]
@@ -65,23 +65,23 @@ impl Terms<1> for Product<'_> {
 ///
 /// # Panics
 /// If the lengths do not fit.
-pub fn channel_scale_grad(
+pub fn channel_scale_grad<E: Element>(
     isa: Isa,
     pool: &ThreadPool,
     (pixels, channels): (usize, usize),
-    (x, dy): (&[f32], &[f32]),
+    (x, dy): (&[E], &[E]),
     ds: &mut [f32],
 ) {
     assert_eq!((x.len(), dy.len()), (ds.len() * pixels, ds.len() * pixels));
     sum_pictures(isa, pool, (pixels, channels), ds, 1.0, Product { x, dy });
 }
 
-struct ScalePicture<'a> {
-    x: Source<'a>,
+struct ScalePicture<'a, E> {
+    x: Source<'a, E>,
     by: f32,
 }
 
-impl Map for ScalePicture<'_> {
+impl<E: Element> Map for ScalePicture<'_, E> {
     fn scalar(&self, old: f32, i: usize, _j: usize) -> f32 {
         self.x.scalar(old, i) * self.by
     }
@@ -96,7 +96,13 @@ impl Map for ScalePicture<'_> {
 ///
 /// # Panics
 /// If `y` does not consist of `by.len()` equal pictures, or `x` has another length.
-pub fn picture_scale(isa: Isa, pool: &ThreadPool, x: Source<'_>, by: &[f32], y: &mut [f32]) {
+pub fn picture_scale<E: Element>(
+    isa: Isa,
+    pool: &ThreadPool,
+    x: Source<'_, E>,
+    by: &[f32],
+    y: &mut [E],
+) {
     x.assert_len(y.len());
     if y.is_empty() {
         return;

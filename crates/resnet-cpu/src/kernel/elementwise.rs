@@ -1,14 +1,14 @@
 //! ReLU, sigmoid, sums, products, and their gradients, element by element.
 
-use resnet_simd::{Isa, Simd};
+use resnet_simd::{Element, Isa, Simd};
 
 use super::lane::{At, Source};
 use super::map::{Map, PART, map_flat};
 use crate::threads::ThreadPool;
 
-struct Relu<'a>(Source<'a>);
+struct Relu<'a, E>(Source<'a, E>);
 
-impl Map for Relu<'_> {
+impl<E: Element> Map for Relu<'_, E> {
     fn scalar(&self, old: f32, i: usize, _j: usize) -> f32 {
         let x = self.0.scalar(old, i);
         if x < 0.0 { 0.0 } else { x }
@@ -25,19 +25,19 @@ impl Map for Relu<'_> {
 ///
 /// # Panics
 /// If the lengths differ.
-pub fn relu(isa: Isa, pool: &ThreadPool, x: Source<'_>, y: &mut [f32]) {
+pub fn relu<E: Element>(isa: Isa, pool: &ThreadPool, x: Source<'_, E>, y: &mut [E]) {
     x.assert_len(y.len());
     map_flat(isa, pool, y, Relu(x));
 }
 
-struct ReluGrad<'a> {
-    dy: Source<'a>,
-    y: &'a [f32],
+struct ReluGrad<'a, E> {
+    dy: Source<'a, E>,
+    y: &'a [E],
 }
 
-impl Map for ReluGrad<'_> {
+impl<E: Element> Map for ReluGrad<'_, E> {
     fn scalar(&self, old: f32, i: usize, _j: usize) -> f32 {
-        if self.y[i] > 0.0 { self.dy.scalar(old, i) } else { 0.0 }
+        if self.y[i].to_f32() > 0.0 { self.dy.scalar(old, i) } else { 0.0 }
     }
 
     #[inline(always)]
@@ -51,7 +51,13 @@ impl Map for ReluGrad<'_> {
 ///
 /// # Panics
 /// If the lengths differ.
-pub fn relu_grad(isa: Isa, pool: &ThreadPool, dy: Source<'_>, y: &[f32], dx: &mut [f32]) {
+pub fn relu_grad<E: Element>(
+    isa: Isa,
+    pool: &ThreadPool,
+    dy: Source<'_, E>,
+    y: &[E],
+    dx: &mut [E],
+) {
     dy.assert_len(dx.len());
     assert_eq!(y.len(), dx.len());
     map_flat(isa, pool, dx, ReluGrad { dy, y });
@@ -104,14 +110,14 @@ pub fn sigmoid_grad(isa: Isa, pool: &ThreadPool, dy: Source<'_>, y: &[f32], dx: 
     map_flat(isa, pool, dx, SigmoidGrad { dy, y });
 }
 
-struct Add<'a> {
-    a: Source<'a>,
-    rest: &'a [&'a [f32]],
+struct Add<'a, E> {
+    a: Source<'a, E>,
+    rest: &'a [&'a [E]],
 }
 
-impl Map for Add<'_> {
+impl<E: Element> Map for Add<'_, E> {
     fn scalar(&self, old: f32, i: usize, _j: usize) -> f32 {
-        self.rest.iter().fold(self.a.scalar(old, i), |sum, b| sum + b[i])
+        self.rest.iter().fold(self.a.scalar(old, i), |sum, b| sum + b[i].to_f32())
     }
 
     #[inline(always)]
@@ -128,7 +134,7 @@ impl Map for Add<'_> {
 ///
 /// # Panics
 /// If the lengths differ.
-pub fn add(isa: Isa, pool: &ThreadPool, a: Source<'_>, rest: &[&[f32]], y: &mut [f32]) {
+pub fn add<E: Element>(isa: Isa, pool: &ThreadPool, a: Source<'_, E>, rest: &[&[E]], y: &mut [E]) {
     a.assert_len(y.len());
     rest.iter().for_each(|b| assert_eq!(b.len(), y.len()));
     map_flat(isa, pool, y, Add { a, rest });

@@ -1,17 +1,17 @@
 //! Global average pool: `y[n,c] = mean over h, w of x[n,h,w,c]`, and its gradient.
 
-use resnet_simd::{Isa, Simd};
+use resnet_simd::{Element, Isa, Simd};
 
 use super::lane::At;
 use super::map::{Map, map_pictures};
 use super::sums::{Terms, sum_pictures};
 use crate::threads::ThreadPool;
 
-struct Values<'a>(&'a [f32]);
+struct Values<'a, E>(&'a [E]);
 
-impl Terms<1> for Values<'_> {
+impl<E: Element> Terms<1> for Values<'_, E> {
     fn scalar(&self, i: usize, _j: usize) -> [f32; 1] {
-        [self.0[i]]
+        [self.0[i].to_f32()]
     }
 
     #[inline(always)]
@@ -24,11 +24,11 @@ impl Terms<1> for Values<'_> {
 ///
 /// # Panics
 /// If the lengths do not fit.
-pub fn global_average_pool(
+pub fn global_average_pool<E: Element>(
     isa: Isa,
     pool: &ThreadPool,
     (pixels, channels): (usize, usize),
-    x: &[f32],
+    x: &[E],
     y: &mut [f32],
 ) {
     assert_eq!(x.len(), y.len() * pixels);
@@ -56,12 +56,12 @@ impl Map for Spread<'_> {
 ///
 /// # Panics
 /// If the lengths do not fit.
-pub fn global_average_pool_grad(
+pub fn global_average_pool_grad<E: Element>(
     isa: Isa,
     pool: &ThreadPool,
     (pixels, channels): (usize, usize),
     dy: &[f32],
-    dx: &mut [f32],
+    dx: &mut [E],
 ) {
     assert_eq!(dx.len(), dy.len() * pixels);
     let factor = (1.0 / pixels as f64) as f32;

@@ -1,6 +1,6 @@
 //! Pixels to real numbers: `y[..., c] = x[..., c] * scale[c] + shift[c]`, both rounded.
 
-use resnet_simd::{Isa, Kernel, Simd};
+use resnet_simd::{Element, Isa, Kernel, Simd};
 
 use super::map::PART;
 use crate::threads::ThreadPool;
@@ -19,12 +19,12 @@ pub fn pixel_affine(mean: f64, std: f64) -> (f32, f32) {
 ///
 /// # Panics
 /// If the lengths do not fit.
-pub fn normalise_pixels(
+pub fn normalise_pixels<E: Element>(
     isa: Isa,
     pool: &ThreadPool,
     x: &[u8],
     (scale, shift): (&[f32], &[f32]),
-    y: &mut [f32],
+    y: &mut [E],
 ) {
     let c = scale.len();
     assert_eq!((x.len(), shift.len()), (y.len(), c));
@@ -41,22 +41,22 @@ pub fn normalise_pixels(
 }
 
 /// The twin, and the portable version.
-fn normalise_scalar(x: &[u8], (scale, shift): (&[f32], &[f32]), y: &mut [f32]) {
+fn normalise_scalar<E: Element>(x: &[u8], (scale, shift): (&[f32], &[f32]), y: &mut [E]) {
     let c = scale.len();
     for (i, (y, &x)) in y.iter_mut().zip(x).enumerate() {
-        *y = f32::from(x) * scale[i % c] + shift[i % c];
+        *y = E::from_f32(f32::from(x) * scale[i % c] + shift[i % c]);
     }
 }
 
 /// Channels repeat every `c` vectors: the factors of that many are laid out once.
-struct Normalise<'a> {
+struct Normalise<'a, E> {
     x: &'a [u8],
     scale: &'a [f32],
     shift: &'a [f32],
-    y: &'a mut [f32],
+    y: &'a mut [E],
 }
 
-impl Kernel for Normalise<'_> {
+impl<E: Element> Kernel for Normalise<'_, E> {
     type Output = ();
 
     #[inline(always)]
@@ -73,7 +73,7 @@ impl Kernel for Normalise<'_> {
         for (x, y) in xs.by_ref().zip(ys.by_ref()) {
             for i in (0..period).step_by(S::LANES) {
                 let product = s.mul(s.load_u8(&x[i..]), s.load(&scale[i..]));
-                s.store(s.add(product, s.load(&shift[i..])), &mut y[i..]);
+                E::store(s, s.add(product, s.load(&shift[i..])), &mut y[i..]);
             }
         }
         normalise_scalar(xs.remainder(), (self.scale, self.shift), ys.into_remainder());

@@ -1,6 +1,6 @@
 //! Where a vector stands in a tensor, and what it reads there.
 
-use resnet_simd::Simd;
+use resnet_simd::{Element, Simd};
 
 /// A place of up to a vector's width in an NHWC tensor.
 #[derive(Clone, Copy)]
@@ -16,7 +16,7 @@ pub(super) struct At {
 impl At {
     /// The elements of a tensor at this place; lanes out of use are 0.
     #[inline(always)]
-    pub(super) fn load<S: Simd>(self, s: S, x: &[f32]) -> S::F32 {
+    pub(super) fn load<S: Simd, E: Element>(self, s: S, x: &[E]) -> S::F32 {
         load(s, x, self.i, self.n)
     }
 
@@ -29,31 +29,31 @@ impl At {
 
 /// `x[i..i + n]`; lanes out of use are 0.
 #[inline(always)]
-pub(super) fn load<S: Simd>(s: S, x: &[f32], i: usize, n: usize) -> S::F32 {
+pub(super) fn load<S: Simd, E: Element>(s: S, x: &[E], i: usize, n: usize) -> S::F32 {
     // `n` is a constant in full vectors, so one of the two remains.
-    if n == S::LANES { s.load(&x[i..i + S::LANES]) } else { s.load_partial(&x[i..i + n]) }
+    if n == S::LANES { E::load(s, &x[i..i + n]) } else { E::load_partial(s, &x[i..i + n]) }
 }
 
 /// Writes `y[i..i + n]`.
 #[inline(always)]
-pub(super) fn store<S: Simd>(s: S, v: S::F32, y: &mut [f32], i: usize, n: usize) {
+pub(super) fn store<S: Simd, E: Element>(s: S, v: S::F32, y: &mut [E], i: usize, n: usize) {
     if n == S::LANES {
-        s.store(v, &mut y[i..i + S::LANES]);
+        E::store(s, v, &mut y[i..i + n]);
     } else {
-        s.store_partial(v, &mut y[i..i + n]);
+        E::store_partial(s, v, &mut y[i..i + n]);
     }
 }
 
 /// What an elementwise kernel reads: a tensor of its own, or what its output holds so far.
 #[derive(Clone, Copy, Debug)]
-pub enum Source<'a> {
+pub enum Source<'a, E = f32> {
     /// Another tensor of the output's shape.
-    From(&'a [f32]),
+    From(&'a [E]),
     /// The output itself: the kernel works in place.
     InPlace,
 }
 
-impl Source<'_> {
+impl<E: Element> Source<'_, E> {
     /// # Panics
     /// If the source is another tensor of another length.
     #[track_caller]
@@ -76,7 +76,7 @@ impl Source<'_> {
     #[inline(always)]
     pub(super) fn scalar(self, old: f32, i: usize) -> f32 {
         match self {
-            Source::From(x) => x[i],
+            Source::From(x) => x[i].to_f32(),
             Source::InPlace => old,
         }
     }

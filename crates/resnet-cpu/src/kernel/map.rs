@@ -3,7 +3,7 @@
 //! A kernel is a struct of its inputs with two methods, its scalar twin and its vector form; both
 //! tell the output at one place from the inputs there.
 
-use resnet_simd::{Isa, Kernel, Simd};
+use resnet_simd::{Element, Isa, Kernel, Simd};
 
 use super::lane::{self, At};
 use crate::threads::ThreadPool;
@@ -24,11 +24,11 @@ pub(super) trait Map: Sync {
 ///
 /// # Panics
 /// If `y` does not consist of whole rows.
-pub(super) fn map_rows(
+pub(super) fn map_rows<E: Element>(
     isa: Isa,
     pool: &ThreadPool,
     channels: usize,
-    y: &mut [f32],
+    y: &mut [E],
     kernel: impl Map,
 ) {
     assert!(y.len().is_multiple_of(channels.max(1)), "whole rows of {channels}");
@@ -39,7 +39,7 @@ pub(super) fn map_rows(
 }
 
 /// Fills `y` from a `kernel` that does not look at channels.
-pub(super) fn map_flat(isa: Isa, pool: &ThreadPool, y: &mut [f32], kernel: impl Map) {
+pub(super) fn map_flat<E: Element>(isa: Isa, pool: &ThreadPool, y: &mut [E], kernel: impl Map) {
     pool.run_parts(y, PART, |part, y| map_part(isa, part * PART, y.len(), y, &kernel));
 }
 
@@ -47,11 +47,11 @@ pub(super) fn map_flat(isa: Isa, pool: &ThreadPool, y: &mut [f32], kernel: impl 
 ///
 /// # Panics
 /// If `y` does not consist of whole pictures.
-pub(super) fn map_pictures<M: Map>(
+pub(super) fn map_pictures<E: Element, M: Map>(
     isa: Isa,
     pool: &ThreadPool,
     (pixels, channels): (usize, usize),
-    y: &mut [f32],
+    y: &mut [E],
     kernel: impl Fn(usize) -> M + Sync,
 ) {
     let picture_len = pixels * channels;
@@ -62,7 +62,7 @@ pub(super) fn map_pictures<M: Map>(
 }
 
 /// `first` is the index of `y[0]` in the whole output.
-fn map_part(isa: Isa, first: usize, channels: usize, y: &mut [f32], kernel: &impl Map) {
+fn map_part<E: Element>(isa: Isa, first: usize, channels: usize, y: &mut [E], kernel: &impl Map) {
     match isa {
         Isa::Portable => map_scalar(first, channels, y, kernel),
         #[cfg(target_arch = "x86_64")]
@@ -71,22 +71,22 @@ fn map_part(isa: Isa, first: usize, channels: usize, y: &mut [f32], kernel: &imp
 }
 
 /// The twin, and the portable version.
-fn map_scalar(first: usize, channels: usize, y: &mut [f32], kernel: &impl Map) {
+fn map_scalar<E: Element>(first: usize, channels: usize, y: &mut [E], kernel: &impl Map) {
     for (row, y) in y.chunks_exact_mut(channels).enumerate() {
         for (j, y) in y.iter_mut().enumerate() {
-            *y = kernel.scalar(*y, first + row * channels + j, j);
+            *y = E::from_f32(kernel.scalar(y.to_f32(), first + row * channels + j, j));
         }
     }
 }
 
-struct MapRows<'a, M> {
+struct MapRows<'a, M, E> {
     first: usize,
     channels: usize,
-    y: &'a mut [f32],
+    y: &'a mut [E],
     kernel: &'a M,
 }
 
-impl<M: Map> Kernel for MapRows<'_, M> {
+impl<M: Map, E: Element> Kernel for MapRows<'_, M, E> {
     type Output = ();
 
     #[inline(always)]
@@ -97,9 +97,9 @@ impl<M: Map> Kernel for MapRows<'_, M> {
             let start = first + row * channels;
             let mut j = 0;
             while j < full {
-                let old = s.load(&y[j..j + S::LANES]);
+                let old = E::load(s, &y[j..j + S::LANES]);
                 let at = At { i: start + j, j, n: S::LANES };
-                s.store(kernel.lanes(s, old, at), &mut y[j..j + S::LANES]);
+                E::store(s, kernel.lanes(s, old, at), &mut y[j..j + S::LANES]);
                 j += S::LANES;
             }
             if full < channels {

@@ -4,7 +4,7 @@
 //! everything. The place is `ky * kernel + kx`, counted from the window's corner, in the border or
 //! not.
 
-use resnet_simd::{Isa, Kernel, Simd};
+use resnet_simd::{Element, Isa, Kernel, Simd};
 
 use super::lane::{load, store};
 use super::window::Windows;
@@ -17,12 +17,12 @@ const MAX_LANES: usize = 16;
 ///
 /// # Panics
 /// If the lengths are not those of `windows`, or a window has more than 256 places.
-pub fn max_pool(
+pub fn max_pool<E: Element>(
     isa: Isa,
     pool: &ThreadPool,
     windows: Windows,
-    x: &[f32],
-    y: &mut [f32],
+    x: &[E],
+    y: &mut [E],
     index: &mut [u8],
 ) {
     let (w, len) = (windows, windows.ow * windows.c);
@@ -43,12 +43,12 @@ pub fn max_pool(
 }
 
 /// One row of output pixels.
-struct Row<'a> {
+struct Row<'a, E> {
     w: Windows,
-    x: &'a [f32],
+    x: &'a [E],
     /// Number of the row, counted over all pictures.
     row: usize,
-    y: &'a mut [f32],
+    y: &'a mut [E],
     index: &'a mut [u8],
 }
 
@@ -61,7 +61,7 @@ enum Found {
     Doubtful,
 }
 
-impl Row<'_> {
+impl<E: Element> Row<'_, E> {
     fn run_scalar(&mut self) {
         let w = self.w;
         let (n, oy) = (self.row / w.oh, self.row % w.oh);
@@ -70,22 +70,22 @@ impl Row<'_> {
             let mut best: Option<(f32, usize)> = None;
             for iy in w.covered(oy, w.ih) {
                 for ix in w.covered(ox, w.iw) {
-                    let v = self.x[((n * w.ih + iy) * w.iw + ix) * w.c + c];
+                    let v = self.x[((n * w.ih + iy) * w.iw + ix) * w.c + c].to_f32();
                     if best.is_none_or(|(b, _)| b < v || v.is_nan() && !b.is_nan()) {
                         best = Some((v, w.place(oy, iy) * w.pool.kernel + w.place(ox, ix)));
                     }
                 }
             }
             let (v, place) = best.expect("every window covers an input");
-            (self.y[i], self.index[i]) = (v, place as u8);
+            (self.y[i], self.index[i]) = (E::from_f32(v), place as u8);
         }
     }
 }
 
 /// Places are small whole numbers in float lanes, so that one select serves both.
-struct Vectors<'a, 'b>(&'a mut Row<'b>);
+struct Vectors<'a, 'b, E>(&'a mut Row<'b, E>);
 
-impl Kernel for Vectors<'_, '_> {
+impl<E: Element> Kernel for Vectors<'_, '_, E> {
     type Output = Found;
 
     #[inline(always)]
@@ -138,12 +138,12 @@ fn store_places<S: Simd>(s: S, place: S::F32, index: &mut [u8]) {
 ///
 /// # Panics
 /// If the lengths are not those of `windows`.
-pub fn max_pool_grad(
+pub fn max_pool_grad<E: Element>(
     isa: Isa,
     pool: &ThreadPool,
     windows: Windows,
-    (dy, index): (&[f32], &[u8]),
-    dx: &mut [f32],
+    (dy, index): (&[E], &[u8]),
+    dx: &mut [E],
 ) {
     let w = windows;
     assert_eq!((dx.len(), dy.len(), index.len()), (w.input_len(), w.output_len(), w.output_len()));
@@ -159,34 +159,36 @@ pub fn max_pool_grad(
 
 /// One row of input pixels, which gathers from the windows that cover it: no two tasks write the
 /// same pixel, and the order of each sum is fixed.
-struct GradRow<'a> {
+struct GradRow<'a, E> {
     w: Windows,
-    dy: &'a [f32],
+    dy: &'a [E],
     index: &'a [u8],
     /// Number of the row, counted over all pictures.
     row: usize,
-    dx: &'a mut [f32],
+    dx: &'a mut [E],
 }
 
-impl GradRow<'_> {
+impl<E: Element> GradRow<'_, E> {
     fn run_scalar(self) {
         let w = self.w;
         let (n, iy) = (self.row / w.ih, self.row % w.ih);
         for (i, dx) in self.dx.iter_mut().enumerate() {
             let (ix, c) = (i / w.c, i % w.c);
-            *dx = 0.0;
+            let mut sum = 0.0;
             for oy in w.covering(iy, w.oh) {
                 for ox in w.covering(ix, w.ow) {
                     let at = ((n * w.oh + oy) * w.ow + ox) * w.c + c;
                     let place = w.place(oy, iy) * w.pool.kernel + w.place(ox, ix);
-                    *dx += if usize::from(self.index[at]) == place { self.dy[at] } else { 0.0 };
+                    let here = usize::from(self.index[at]) == place;
+                    sum += if here { self.dy[at].to_f32() } else { 0.0 };
                 }
             }
+            *dx = E::from_f32(sum);
         }
     }
 }
 
-impl Kernel for GradRow<'_> {
+impl<E: Element> Kernel for GradRow<'_, E> {
     type Output = ();
 
     #[inline(always)]

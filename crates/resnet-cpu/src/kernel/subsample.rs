@@ -4,6 +4,7 @@
 //! Rows of pixels are copied as they are: there is no vector version to write.
 
 use resnet_core::op::SubsamplePad;
+use resnet_simd::Element;
 
 use crate::threads::ThreadPool;
 
@@ -19,12 +20,12 @@ pub(super) fn output_size(shortcut: SubsamplePad, [h, w, c]: Size) -> Size {
 ///
 /// # Panics
 /// If the lengths do not fit.
-pub fn subsample_pad(
+pub fn subsample_pad<E: Element>(
     pool: &ThreadPool,
     shortcut: SubsamplePad,
     size: Size,
-    x: &[f32],
-    y: &mut [f32],
+    x: &[E],
+    y: &mut [E],
 ) {
     let ([h, w, c], [oh, ow, oc]) = (size, output_size(shortcut, size));
     assert_eq!(x.len() / (h * w * c).max(1) * oh * ow * oc, y.len());
@@ -32,7 +33,7 @@ pub fn subsample_pad(
         let (n, oy) = (row / oh, row % oh);
         let x = &x[(n * h + oy * shortcut.stride) * w * c..][..w * c];
         for (pixel, y) in y.chunks_exact_mut(oc).enumerate() {
-            y.fill(0.0);
+            y.fill(E::default());
             let x = &x[pixel * shortcut.stride * c..][..c];
             y[shortcut.before..][..c].copy_from_slice(x);
         }
@@ -43,17 +44,17 @@ pub fn subsample_pad(
 ///
 /// # Panics
 /// If the lengths do not fit.
-pub fn subsample_pad_grad(
+pub fn subsample_pad_grad<E: Element>(
     pool: &ThreadPool,
     shortcut: SubsamplePad,
     size: Size,
-    dy: &[f32],
-    dx: &mut [f32],
+    dy: &[E],
+    dx: &mut [E],
 ) {
     let ([h, w, c], [oh, ow, oc]) = (size, output_size(shortcut, size));
     assert_eq!(dx.len() / (h * w * c).max(1) * oh * ow * oc, dy.len());
     pool.run_parts(dx, w * c, |row, dx| {
-        dx.fill(0.0);
+        dx.fill(E::default());
         let (n, iy) = (row / h, row % h);
         if !iy.is_multiple_of(shortcut.stride) {
             return;

@@ -4,7 +4,7 @@
 //! `f32`, in their order, and writes them to `partials[chunk][term][channel]`; [`combine`] adds the
 //! chunks in `f64`, in their order.
 
-use resnet_simd::{Isa, Kernel, Simd};
+use resnet_simd::{Element, Isa, Kernel, Simd};
 
 use super::lane::{self, At};
 use crate::threads::ThreadPool;
@@ -85,11 +85,11 @@ pub(super) fn sum_rows<const K: usize>(
 }
 
 /// As [`sum_rows`], and replaces `y` by what `terms` makes of it.
-pub(super) fn map_sum_rows<const K: usize>(
+pub(super) fn map_sum_rows<E: Element, const K: usize>(
     isa: Isa,
     pool: &ThreadPool,
     rows: Rows,
-    y: &mut [f32],
+    y: &mut [E],
     partials: &mut [f32],
     terms: impl MapTerms<K>,
 ) {
@@ -292,17 +292,17 @@ impl<const K: usize, T: Terms<K>> SumChunk<'_, T, K> {
     }
 }
 
-struct MapSumChunk<'a, T, const K: usize> {
+struct MapSumChunk<'a, T, E, const K: usize> {
     /// Index of `y[0]` in the tensor.
     first: usize,
     channels: usize,
-    y: &'a mut [f32],
+    y: &'a mut [E],
     /// `[K][channels]`.
     sums: &'a mut [f32],
     terms: &'a T,
 }
 
-impl<const K: usize, T: MapTerms<K>> Kernel for MapSumChunk<'_, T, K> {
+impl<const K: usize, T: MapTerms<K>, E: Element> Kernel for MapSumChunk<'_, T, E, K> {
     type Output = ();
 
     #[inline(always)]
@@ -323,14 +323,14 @@ impl<const K: usize, T: MapTerms<K>> Kernel for MapSumChunk<'_, T, K> {
     }
 }
 
-impl<const K: usize, T: MapTerms<K>> MapSumChunk<'_, T, K> {
+impl<const K: usize, T: MapTerms<K>, E: Element> MapSumChunk<'_, T, E, K> {
     /// The twin, and the portable version.
     fn run_scalar(self) {
         self.sums.fill(0.0);
         for (i, y) in self.y.iter_mut().enumerate() {
             let j = i % self.channels;
-            let (new, terms) = self.terms.scalar(*y, self.first + i, j);
-            *y = new;
+            let (new, terms) = self.terms.scalar(y.to_f32(), self.first + i, j);
+            *y = E::from_f32(new);
             for (k, term) in terms.into_iter().enumerate() {
                 self.sums[k * self.channels + j] += term;
             }

@@ -1,22 +1,23 @@
 //! From nodes to steps: one function walks the graph, one arm an operation says its steps.
 
+mod conv;
 mod elementary;
 mod int8;
 mod norm;
 mod recompute;
 
 use resnet_core::graph::{Graph, Node, NodeId, Origin, TensorId};
-use resnet_core::op::{Conv2d, Op};
+use resnet_core::op::{DType, Op};
 use resnet_core::{cost, executor::ExecutorError};
-use resnet_simd::Isa;
+use resnet_simd::{Isa, Stored};
 
 use self::recompute::Recompute;
-use super::choose::{Purpose, tiles};
+use super::choose::Purpose;
 use super::fuse::{self, Fusion, Group};
-use super::{Buffer, Dims, Layout, Plan, Slot, StateUse, Statistics, Step, Work};
+use super::{Buffer, Dims, Layout, Output, Plan, Slot, StateUse, Step, Work};
 use super::{arena, fuse::Residual as NodeResidual};
 use crate::kernel::Rows;
-use crate::kernel::conv::{ConvPlan, ConvShape, Direction};
+use crate::kernel::conv::ConvPlan;
 
 /// Rows whose sums a pass of its own adds up in f32 before they are combined in f64.
 const CHUNK_ROWS: usize = 168;
@@ -68,7 +69,16 @@ pub(super) struct Lowering<'a> {
     states: Vec<StateUse>,
     recompute: Recompute,
     name: String,
+    stored: Stored,
     macs: u64,
+}
+
+/// How an engine stores a tensor of real numbers; of others nothing depends on it.
+fn stored(dtype: DType) -> Stored {
+    match dtype {
+        DType::Bf16 => Stored::Bf16,
+        DType::F32 | DType::U8 | DType::U32 => Stored::F32,
+    }
 }
 
 impl<'a> Lowering<'a> {
@@ -92,6 +102,7 @@ impl<'a> Lowering<'a> {
             states: Vec::new(),
             recompute: Recompute::default(),
             name: String::new(),
+            stored: Stored::F32,
             macs: 0,
         };
         for (i, input) in graph.inputs.iter().enumerate() {
@@ -214,6 +225,12 @@ impl<'a> Lowering<'a> {
         Slot::Buffer(self.sizes.len() as u32 - 1)
     }
 
+    /// A buffer for a tensor as its type says.
+    fn plain_buffer(&mut self, tensor: TensorId) -> Slot {
+        let ty = self.graph.ty(tensor);
+        self.buffer(ty.len() * ty.dtype.size())
+    }
+
     fn floats(&mut self, count: usize) -> Slot {
         self.buffer(4 * count)
     }
@@ -231,10 +248,7 @@ impl<'a> Lowering<'a> {
                     let len = layout.len();
                     self.floats(len)
                 }
-                Layout::Plain => {
-                    let ty = self.graph.ty(tensor);
-                    self.buffer(ty.len() * ty.dtype.size())
-                }
+                Layout::Plain => self.plain_buffer(tensor),
             },
         };
         self.slots[tensor.0 as usize] = Some(slot);
@@ -256,7 +270,7 @@ impl<'a> Lowering<'a> {
 
     fn push(&mut self, work: Work) {
         let macs = std::mem::take(&mut self.macs);
-        self.steps.push(Step { name: self.name.clone(), work, macs });
+        self.steps.push(Step { name: self.name.clone(), work, stored: self.stored, macs });
     }
 
     fn get(&self, node: NodeId) -> &'a Node {
@@ -277,39 +291,13 @@ impl<'a> Lowering<'a> {
         Rows { rows, channels, chunk_rows: CHUNK_ROWS }
     }
 
-    /// The convolution that a node is or differentiates; a classifier is one of a single pixel.
-    fn conv_plan(&self, node: &Node) -> Result<Box<ConvPlan>, ExecutorError> {
-        let shape = |i: TensorId| self.graph.shape(i);
-        let (input, output, weight) = match &node.op {
-            Op::Conv2d(_) | Op::Linear => (node.inputs[0], node.outputs[0], node.inputs[1]),
-            Op::Conv2dInputGrad { .. } | Op::LinearInputGrad => {
-                (node.outputs[0], node.inputs[0], node.inputs[1])
-            }
-            _ => (node.inputs[0], node.inputs[1], node.outputs[0]),
-        };
-        let shape = match &node.op {
-            Op::Conv2d(conv) | Op::Conv2dInputGrad { conv, .. } | Op::Conv2dWeightGrad(conv) => {
-                conv_shape(conv, shape(input), shape(output))
-            }
-            _ => ConvShape::linear(shape(input)[0], shape(weight)[1], shape(weight)[0]),
-        };
-        let tiles = |direction| tiles(&shape, self.isa, self.purpose, direction);
-        let plan = ConvPlan::new(&shape, self.isa, tiles(Direction::Forward));
-        let boxed = |plan: ConvPlan| {
-            let plan = plan.with_gradient_tiles(tiles(Direction::InputGrad));
-            Box::new(plan.with_weight_tiles(tiles(Direction::WeightGrad)))
-        };
-        plan.map(boxed).map_err(|why| ExecutorError::Unsupported {
-            node: node.name.clone(),
-            op: node.op.name(),
-            why: why.to_string(),
-        })
-    }
-
     fn node(&mut self, id: NodeId) -> Result<(), ExecutorError> {
         let node = self.get(id);
         self.name.clone_from(&node.name);
         self.macs = cost::macs(self.graph, node);
+        let mut tensors = node.inputs.iter().chain(&node.outputs);
+        let bf16 = tensors.any(|&id| self.graph.ty(id).dtype == DType::Bf16);
+        self.stored = if bf16 { Stored::Bf16 } else { Stored::F32 };
         if matches!(node.op, Op::BatchNorm { .. } | Op::BatchNormInference { .. }) {
             self.norm_coefficients(id);
         }
@@ -335,106 +323,6 @@ impl<'a> Lowering<'a> {
                 Ok(())
             }
         }
-    }
-
-    fn conv(
-        &mut self,
-        id: NodeId,
-        add: Option<TensorId>,
-        relu: bool,
-        out: TensorId,
-    ) -> Result<(), ExecutorError> {
-        let node = self.get(id);
-        let plan = self.conv_plan(node)?;
-        self.name.clone_from(&node.name);
-        self.macs = 0;
-        let (x, packed) = (self.slot(node.inputs[0]), self.packed(node.inputs[1], &plan));
-        let w = self.forward_weights(node.inputs[1], packed, &plan);
-        self.macs = cost::macs(self.graph, node);
-        let bias = node.inputs.get(2).map(|&bias| self.slot(bias));
-        let add = add.map(|add| self.slot(add));
-        let statistics = self.fusion.statistics_of[out.0 as usize].map(|norm| {
-            let pivot = self.slot(self.get(norm).inputs[3]);
-            let partials = self.floats(plan.forward_chunks() * 2 * plan.shape().cout);
-            self.partials[out.0 as usize] = Some(partials);
-            Statistics { pivot, partials }
-        });
-        let y = self.out(out);
-        let scratch = self.scratch(plan.forward_scratch_len(self.threads));
-        self.push(Work::Conv { plan, x, w, bias, add, relu, statistics, y, scratch });
-        Ok(())
-    }
-
-    /// Weights as the forward pass takes them. In inference, transformed ones are state of their
-    /// own, made when the weights have changed.
-    fn forward_weights(&mut self, tensor: TensorId, packed: Slot, plan: &ConvPlan) -> Slot {
-        if !plan.transforms_forward() {
-            return packed;
-        }
-        let (plan, gradient, w) = (Box::new(plan.clone()), false, packed);
-        let len = plan.forward_weights_len();
-        let Slot::State(of) = packed else {
-            let u = self.floats(len);
-            self.push(Work::TransformWeights { plan, gradient, w, u });
-            return u;
-        };
-        if self.purpose == Purpose::Training {
-            let u = self.floats(len);
-            self.push(Work::TransformWeights { plan, gradient, w, u });
-            return u;
-        }
-        let u = Slot::State(self.states.len() as u32);
-        self.states.push(StateUse {
-            name: format!("winograd/{}", self.graph.get(tensor).name),
-            role: self.states[of as usize].role,
-            shape: vec![len],
-            layout: Some(Layout::Plain),
-            written: false,
-        });
-        let work = Work::TransformWeights { plan, gradient, w, u };
-        self.preparation.push(Step { name: self.name.clone(), work, macs: 0 });
-        u
-    }
-
-    fn input_grad(
-        &mut self,
-        id: NodeId,
-        add: Option<TensorId>,
-        mask: Option<TensorId>,
-        out: TensorId,
-    ) -> Result<(), ExecutorError> {
-        let node = self.get(id);
-        let plan = self.conv_plan(node)?;
-        self.name.clone_from(&node.name);
-        self.macs = 0;
-        let (dy, w) = (self.slot(node.inputs[0]), self.packed(node.inputs[1], &plan));
-        let transposed = self.floats(plan.transposed_layout().len());
-        self.push(Work::Transpose { layout: *plan.layout(), w, y: transposed });
-        let mut w = transposed;
-        if plan.transforms_gradient() {
-            let u = self.floats(plan.gradient_weights_len());
-            let plan = plan.clone();
-            self.push(Work::TransformWeights { plan, gradient: true, w, u });
-            w = u;
-        }
-        self.macs = cost::macs(self.graph, node);
-        let [add, mask] = [add, mask].map(|tensor| tensor.map(|tensor| self.slot(tensor)));
-        let sums = self.fusion.sums_of[out.0 as usize]
-            .map(|norm| self.grad_sums(norm, out, plan.gradient_chunks() * 2 * plan.shape().cin));
-        let dx = self.out(out);
-        let scratch = self.scratch(plan.gradient_scratch_len(self.threads));
-        self.push(Work::ConvInputGrad { plan, dy, w, add, mask, sums, dx, scratch });
-        Ok(())
-    }
-
-    fn weight_grad(&mut self, id: NodeId) -> Result<(), ExecutorError> {
-        let node = self.get(id);
-        let plan = self.conv_plan(node)?;
-        let (x, dy) = (self.slot(node.inputs[0]), self.slot(node.inputs[1]));
-        let dw = self.out(node.outputs[0]);
-        let scratch = self.scratch(plan.weight_gradient_scratch_len(self.threads));
-        self.push(Work::ConvWeightGrad { plan, x, dy, dw, scratch });
-        Ok(())
     }
 
     fn sgd_update(&mut self, id: NodeId) {
@@ -484,6 +372,15 @@ impl<'a> Lowering<'a> {
                 let (factor, norm) = (self.out(node.outputs[0]), self.out(node.outputs[1]));
                 self.push(Work::ClipFactor { max_norm: *max_norm, gradients, factor, norm });
             }
+            Op::Sigmoid | Op::SigmoidGrad | Op::Dropout { .. } | Op::DropoutGrad
+                if self.stored == Stored::Bf16 =>
+            {
+                return Err(ExecutorError::Unsupported {
+                    node: node.name.clone(),
+                    op: node.op.name(),
+                    why: "it is for pooled features, which are stored in f32".into(),
+                });
+            }
             op => {
                 let inputs: Vec<Slot> = node.inputs.iter().map(|&id| self.plain(id)).collect();
                 let outputs: Vec<Slot> = node.outputs.iter().map(|&id| self.out(id)).collect();
@@ -496,6 +393,7 @@ impl<'a> Lowering<'a> {
 
     /// Values that were not written into their state directly, at the end: a run reads old state.
     fn store_updates(&mut self) {
+        self.stored = Stored::F32;
         for &(state, value) in &self.graph.updates {
             let (target, source) = (self.slot(state), self.slot(value));
             if target == source {
@@ -526,7 +424,8 @@ impl<'a> Lowering<'a> {
             .map(|(name, id)| {
                 let slot = self.slots[id.0 as usize].expect("every tensor is computed");
                 let layout = self.layouts[id.0 as usize].clone();
-                (name.clone(), slot, layout, self.graph.ty(*id).len())
+                let (ty, name) = (self.graph.ty(*id), name.clone());
+                Output { name, slot, layout, stored: stored(ty.dtype), len: ty.len() }
             })
             .collect();
         let mut buffers: Vec<Buffer> = self
@@ -545,7 +444,7 @@ impl<'a> Lowering<'a> {
             let (reads, writes) = step.work.operands();
             reads.iter().chain(&writes).for_each(|slot| touch(slot, i));
         }
-        outputs.iter().for_each(|(_, slot, _, _)| touch(slot, self.steps.len()));
+        outputs.iter().for_each(|output| touch(&output.slot, self.steps.len()));
         let lifetimes: Vec<arena::Lifetime> = buffers
             .iter()
             .map(|b| arena::Lifetime { bytes: b.bytes, first: b.first.min(b.last), last: b.last })
@@ -567,23 +466,5 @@ impl<'a> Lowering<'a> {
             states: self.states,
             outputs,
         }
-    }
-}
-
-fn conv_shape(conv: &Conv2d, x: &[usize], y: &[usize]) -> ConvShape {
-    ConvShape {
-        n: x[0],
-        ih: x[1],
-        iw: x[2],
-        cin: x[3],
-        oh: y[1],
-        ow: y[2],
-        cout: y[3],
-        kh: conv.kh,
-        kw: conv.kw,
-        stride: conv.stride,
-        pad: conv.pad,
-        dilation: conv.dilation,
-        groups: conv.groups,
     }
 }

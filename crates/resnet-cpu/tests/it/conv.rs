@@ -2,11 +2,11 @@
 
 use resnet_cpu::kernel::conv::*;
 use resnet_cpu::threads::ThreadPool;
-use resnet_simd::{AlignedVec, Isa};
+use resnet_simd::{AlignedVec, Isa, Stored};
 
 /// Each value is a sum of `n` products; the bound is (4 + √n)·ε times the sum of their sizes, which
 /// is what a chain of multiply-adds with random rounding needs.
-fn tolerance(products: usize) -> f32 {
+pub(crate) fn tolerance(products: usize) -> f32 {
     (4.0 + (products as f32).sqrt()) * f32::EPSILON
 }
 
@@ -15,7 +15,7 @@ const CANARY: f32 = -123.5;
 const MARGIN: usize = 32;
 
 /// Numbers in (-1, 1) from a multiplicative hash.
-fn random(seed: u32, len: usize) -> Vec<f32> {
+pub(crate) fn random(seed: u32, len: usize) -> Vec<f32> {
     let hash = |i: usize| {
         let mut h = (i as u32).wrapping_mul(0x9E37_79B1) ^ seed.wrapping_mul(0x85EB_CA77);
         h = (h ^ (h >> 15)).wrapping_mul(0x2C1B_3C6D);
@@ -57,15 +57,15 @@ fn scaled(bound: Vec<f32>, products: usize) -> Vec<f32> {
     bound.into_iter().map(|b| b * tolerance(products) + 1e-6).collect()
 }
 
-struct Case {
-    shape: ConvShape,
+pub(crate) struct Case {
+    pub(crate) shape: ConvShape,
     x: Vec<f32>,
-    w: Vec<f32>,
+    pub(crate) w: Vec<f32>,
     dy: Vec<f32>,
 }
 
 impl Case {
-    fn new(shape: ConvShape) -> Case {
+    pub(crate) fn new(shape: ConvShape) -> Case {
         Case {
             shape,
             x: random(1, shape.input_len()),
@@ -80,7 +80,7 @@ fn check(shape: ConvShape) {
     let case = Case::new(shape);
     for isa in Isa::available() {
         for tiles in [None, Some(Tiles::Two), Some(Tiles::Four)] {
-            let plan = ConvPlan::new(&shape, isa, tiles).unwrap();
+            let plan = ConvPlan::new(&shape, isa, tiles, Stored::F32).unwrap();
             if tiles.is_some() && plan.tiles(Direction::Forward).is_none() {
                 continue;
             }
@@ -109,7 +109,7 @@ fn excess(tiles: Option<Tiles>) -> f64 {
 }
 
 /// The weights as the forward pass takes them.
-fn forward_weights(plan: &ConvPlan, pool: &ThreadPool, packed: &[f32]) -> Vec<f32> {
+pub(crate) fn forward_weights(plan: &ConvPlan, pool: &ThreadPool, packed: &[f32]) -> Vec<f32> {
     if !plan.transforms_forward() {
         return packed.to_vec();
     }
@@ -119,7 +119,7 @@ fn forward_weights(plan: &ConvPlan, pool: &ThreadPool, packed: &[f32]) -> Vec<f3
 }
 
 /// The weights as the input gradient takes them.
-fn gradient_weights(plan: &ConvPlan, pool: &ThreadPool, packed: &[f32]) -> Vec<f32> {
+pub(crate) fn gradient_weights(plan: &ConvPlan, pool: &ThreadPool, packed: &[f32]) -> Vec<f32> {
     let mut transposed = vec![f32::NAN; plan.transposed_layout().len()];
     plan.layout().transpose(pool, packed, &mut transposed);
     if !plan.transforms_gradient() {
@@ -170,7 +170,7 @@ fn check_forward(case: &Case, plan: &ConvPlan, pool: &ThreadPool, packed: &[f32]
 
 /// The combined partial sums equal the sums of `terms(element, channel)`.
 #[track_caller]
-fn check_sums(
+pub(crate) fn check_sums(
     shape: &ConvShape,
     partials: &[f32],
     channels: usize,
@@ -360,8 +360,10 @@ fn the_number_of_threads_does_not_change_a_bit() {
 
 fn same_bits_on_threads(case: &Case) {
     let run = |isa: Isa, threads: usize, tiles: Option<Tiles>| {
-        let (plan, pool) =
-            (ConvPlan::new(&case.shape, isa, tiles).unwrap(), ThreadPool::new(threads));
+        let (plan, pool) = (
+            ConvPlan::new(&case.shape, isa, tiles, Stored::F32).unwrap(),
+            ThreadPool::new(threads),
+        );
         let mut packed = vec![0.0; plan.layout().len()];
         plan.layout().pack(&case.w, &mut packed);
         let pivot = vec![0.1; case.shape.cout];
@@ -391,7 +393,8 @@ fn an_image_alone_and_in_a_batch_gives_the_same_bits() {
         let batch = ConvShape::new((5, size, size, cin), cout, kernel, stride, pad);
         let case = Case::new(batch);
         let forward = |shape: ConvShape, x: &[f32], isa: Isa, tiles: Option<Tiles>| {
-            let (plan, pool) = (ConvPlan::new(&shape, isa, tiles).unwrap(), ThreadPool::new(2));
+            let (plan, pool) =
+                (ConvPlan::new(&shape, isa, tiles, Stored::F32).unwrap(), ThreadPool::new(2));
             let mut packed = vec![0.0; plan.layout().len()];
             plan.layout().pack(&case.w, &mut packed);
             let mut y = vec![0.0; shape.output_len()];
@@ -428,6 +431,6 @@ fn bias_gradients_add_up_pixels() {
 #[test]
 fn impossible_geometry_is_an_error() {
     let shape = ConvShape { groups: 4, ..ConvShape::new((1, 8, 8, 6), 8, 3, 1, 1) };
-    let error = ConvPlan::new(&shape, Isa::Portable, None).unwrap_err().to_string();
+    let error = ConvPlan::new(&shape, Isa::Portable, None, Stored::F32).unwrap_err().to_string();
     assert_eq!(error, "groups 4 must divide cin 6 and cout 8");
 }

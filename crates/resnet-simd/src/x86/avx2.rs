@@ -2,6 +2,8 @@
 
 use std::arch::x86_64::*;
 
+use half::bf16;
+
 use crate::Simd;
 
 /// Proof that the CPU has AVX2 and FMA.
@@ -46,6 +48,35 @@ unsafe fn first_lanes(n: usize) -> __m256i {
     unsafe {
         let lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
         _mm256_cmpgt_epi32(_mm256_set1_epi32(n as i32), lane)
+    }
+}
+
+/// Eight numbers of bf16 as f32: their bits are the upper halves.
+///
+/// # Safety
+/// The CPU has AVX2.
+#[inline(always)]
+pub(super) unsafe fn widen8(x: __m128i) -> __m256 {
+    // SAFETY: the caller promises the instructions.
+    unsafe { _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(x))) }
+}
+
+/// Bits of the nearest numbers whose lower halves are zero, ties to even; a NaN is made quiet.
+///
+/// # Safety
+/// The CPU has AVX2.
+#[inline(always)]
+pub(super) unsafe fn round8(v: __m256) -> __m256i {
+    // SAFETY: the caller promises the instructions.
+    unsafe {
+        let bits = _mm256_castps_si256(v);
+        let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
+        let half = _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff));
+        let rounded = _mm256_add_epi32(bits, half);
+        let quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x0040_0000));
+        let is_nan = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_UNORD_Q>(v, v));
+        let chosen = _mm256_blendv_epi8(rounded, quiet, is_nan);
+        _mm256_and_si256(chosen, _mm256_set1_epi32(0xffff_0000_u32 as i32))
     }
 }
 
@@ -127,6 +158,29 @@ impl Simd for Avx2 {
     unsafe fn stream_ptr(self, v: Self::F32, p: *mut f32) {
         // SAFETY: the caller promises 8 writable floats, aligned to 32 bytes.
         unsafe { _mm256_stream_ps(p, v) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_bf16(self, p: *const bf16) -> Self::F32 {
+        // SAFETY: the caller promises 8 readable numbers of two bytes.
+        unsafe { widen8(_mm_loadu_si128(p.cast())) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_bf16(self, v: Self::F32, p: *mut bf16) {
+        // SAFETY: the caller promises 8 writable numbers of two bytes.
+        unsafe {
+            let upper = _mm256_srli_epi32::<16>(round8(v));
+            // Halves of four, then both beside each other.
+            let packed = _mm256_permute4x64_epi64::<0b1000>(_mm256_packus_epi32(upper, upper));
+            _mm_storeu_si128(p.cast(), _mm256_castsi256_si128(packed));
+        }
+    }
+
+    #[inline(always)]
+    fn round_bf16(self, v: Self::F32) -> Self::F32 {
+        // SAFETY: the token proves the instructions.
+        unsafe { _mm256_castsi256_ps(round8(v)) }
     }
 
     #[inline(always)]

@@ -2,7 +2,9 @@
 
 use std::arch::x86_64::*;
 
-use super::avx2::{Avx2, sum8};
+use half::bf16;
+
+use super::avx2::{Avx2, round8, sum8, widen8};
 use crate::Simd;
 
 /// Proof that the CPU has AVX-512 F, BW, DQ and VL (and AVX2 and FMA, which come with them).
@@ -36,6 +38,25 @@ impl Avx512 {
 #[inline(always)]
 fn first_lanes(n: usize) -> u32 {
     (1u32 << n) - 1
+}
+
+/// Bits of the nearest numbers whose lower halves are zero, ties to even; a NaN is made quiet.
+///
+/// # Safety
+/// The CPU has AVX-512 F.
+#[inline(always)]
+unsafe fn round16(v: __m512) -> __m512i {
+    // SAFETY: the caller promises the instructions.
+    unsafe {
+        let bits = _mm512_castps_si512(v);
+        let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+        let half = _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff));
+        let is_nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(v, v);
+        let rounded = _mm512_add_epi32(bits, half);
+        let quiet = _mm512_set1_epi32(0x0040_0000);
+        let chosen = _mm512_mask_or_epi32(rounded, is_nan, bits, quiet);
+        _mm512_and_si512(chosen, _mm512_set1_epi32(0xffff_0000_u32 as i32))
+    }
 }
 
 impl Simd for Avx512 {
@@ -156,6 +177,30 @@ impl Simd for Avx512 {
             _mm256_storeu_ps(p, _mm512_castps512_ps256(_mm512_maskz_compress_ps(0x5555, v)));
             _mm256_storeu_ps(q, _mm512_castps512_ps256(_mm512_maskz_compress_ps(0xaaaa, v)));
         }
+    }
+
+    #[inline(always)]
+    unsafe fn load_bf16(self, p: *const bf16) -> Self::F32 {
+        // SAFETY: the caller promises 16 readable numbers of two bytes, the upper halves of floats.
+        unsafe {
+            let x = _mm512_cvtepu16_epi32(_mm256_loadu_si256(p.cast()));
+            _mm512_castsi512_ps(_mm512_slli_epi32::<16>(x))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store_bf16(self, v: Self::F32, p: *mut bf16) {
+        // SAFETY: the caller promises 16 writable numbers of two bytes.
+        unsafe {
+            let upper = _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(round16(v)));
+            _mm256_storeu_si256(p.cast(), upper);
+        }
+    }
+
+    #[inline(always)]
+    fn round_bf16(self, v: Self::F32) -> Self::F32 {
+        // SAFETY: the token proves the instructions.
+        unsafe { _mm512_castsi512_ps(round16(v)) }
     }
 
     #[inline(always)]
@@ -318,6 +363,27 @@ impl Simd for Avx512Narrow {
     unsafe fn stream_ptr(self, v: Self::F32, p: *mut f32) {
         // SAFETY: the caller promises 8 writable floats, aligned to 32 bytes.
         unsafe { _mm256_stream_ps(p, v) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_bf16(self, p: *const bf16) -> Self::F32 {
+        // SAFETY: the caller promises 8 readable numbers; AVX-512 VL comes with AVX2.
+        unsafe { widen8(_mm_loadu_si128(p.cast())) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_bf16(self, v: Self::F32, p: *mut bf16) {
+        // SAFETY: the caller promises 8 writable numbers; the token proves the instructions.
+        unsafe {
+            let upper = _mm256_cvtepi32_epi16(_mm256_srli_epi32::<16>(round8(v)));
+            _mm_storeu_si128(p.cast(), upper);
+        }
+    }
+
+    #[inline(always)]
+    fn round_bf16(self, v: Self::F32) -> Self::F32 {
+        // SAFETY: the token proves the instructions.
+        unsafe { _mm256_castsi256_ps(round8(v)) }
     }
 
     #[inline(always)]

@@ -273,6 +273,9 @@ table! {
         epochs: u64 = 10;
         /// Pictures a step. A last batch of one borrows a picture from the one before it.
         batch_size: usize = 128;
+        /// What activations and their gradients are stored as. In bf16 they take half the memory; weights,
+        /// statistics, sums and the loss stay in f32.
+        precision: TrainPrecision = TrainPrecision::F32;
         /// Initial weights, order, augmentation and dropout follow from it.
         seed: u64 = 0;
         /// Stops after so many steps in all, evaluates and saves; the schedule keeps its length. 0
@@ -315,6 +318,16 @@ table! {
         /// input.
         crop: Option<usize> = None;
     }
+}
+
+/// What activations are stored as in training.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TrainPrecision {
+    /// 32-bit floats.
+    F32,
+    /// Their upper halves.
+    Bf16,
 }
 
 /// Which parameters decay.

@@ -54,13 +54,23 @@ fn what_was_trained_predicts_the_same_alone_and_in_any_batch() {
 
 #[test]
 fn a_run_is_the_same_bits_on_any_number_of_threads() {
+    same_bits_on_threads("f32");
+}
+
+#[test]
+fn a_run_in_bf16_is_the_same_bits_on_any_number_of_threads() {
+    same_bits_on_threads("bf16");
+}
+
+fn same_bits_on_threads(precision: &str) {
     let tensors = |threads| {
         let folder = tempfile::tempdir().unwrap();
         let source = Assignment::parse(&format!("data.source={DATA}")).unwrap();
         let epochs = Assignment::parse("train.epochs=1").unwrap();
         let model = Assignment::parse("model.name=cifar-resnet8").unwrap();
         let device = Device { threads, ..Device::detect() };
-        let assignments = [source, epochs, model];
+        let precision = Assignment::parse(&format!("train.precision={precision}")).unwrap();
+        let assignments = [source, epochs, model, precision];
         let training = Training::begin(folder.path(), None, &assignments, device).unwrap();
         training.run(&AtomicBool::new(false), &mut |_| {}).unwrap();
         let weights = folder.path().join("checkpoints/last.safetensors");

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
+use resnet::core::precision::Precision;
 use resnet::io::source::{OpenOptions, open};
 use resnet::train::evaluate::Evaluation;
 use resnet::train::score::Quality;
@@ -27,8 +28,18 @@ fn read<T: DeserializeOwned>(path: &Path) -> T {
 }
 
 fn predictor(weights: PathBuf, model: &str, classes_file: Option<PathBuf>) -> Predictor {
+    predictor_in(Precision::F32, weights, model, classes_file)
+}
+
+fn predictor_in(
+    precision: Precision,
+    weights: PathBuf,
+    model: &str,
+    classes_file: Option<PathBuf>,
+) -> Predictor {
     let model = Some(model.into());
-    let request = ModelRequest { weights, model, classes_file, ..ModelRequest::default() };
+    let request =
+        ModelRequest { weights, model, classes_file, precision, ..ModelRequest::default() };
     Predictor::new(Model::load(&request).unwrap(), Device::detect()).unwrap()
 }
 
@@ -103,6 +114,30 @@ fn resnet56_predicts_as_pytorch_does() {
     check_cifar("resnet56-4bfd9763", "resnet56");
 }
 
+/// How many answers of f32 activations in bf16 may turn, either way.
+const BF16_SLACK: u64 = 2;
+
+#[track_caller]
+fn check_cifar_in_bf16(file: &str, model: &str, expected: u64) {
+    let (Some(weights), Some(data)) = (shared(file), shared("cifar10-lossless-test-1000.bin"))
+    else {
+        return;
+    };
+    let found = evaluate(&mut predictor_in(Precision::Bf16, weights, model, None), &data);
+    let (correct, _) = hits(&found);
+    assert!(correct.abs_diff(expected) <= BF16_SLACK, "{correct} right, in f32 {expected}");
+}
+
+#[test]
+fn resnet20_is_as_right_in_bf16() {
+    check_cifar_in_bf16("resnet20-12fca82f.th", "resnet20", 915);
+}
+
+#[test]
+fn resnet56_is_as_right_in_bf16() {
+    check_cifar_in_bf16("resnet56-4bfd9763.th", "resnet56", 926);
+}
+
 /// Right answers on 9,000 test pictures as JPEG, by PyTorch on Pillow's pixels. Decoders and sums may
 /// turn a picture whose two best classes are all but equal.
 const JPEG_SLACK: u64 = 15;
@@ -162,6 +197,9 @@ fn resnet50_v1_predicts_as_pytorch_does_and_is_not_taken_for_v1_5() {
     let differ = differ.filter(|(photo, found)| photo.argmax != **found).count();
     assert!(differ <= 2, "{differ} of {} predictions differ", found.predictions.len());
     println!("{differ} of {} predictions differ from PyTorch's", found.predictions.len());
-    let mistaken = evaluate(&mut predictor(weights, "resnet50", classes), &data);
+    let mistaken = evaluate(&mut predictor(weights.clone(), "resnet50", classes.clone()), &data);
     assert_eq!(hits(&mistaken), (104, 119));
+    let mut in_bf16 = predictor_in(Precision::Bf16, weights, "resnet50-v1", classes);
+    let (correct, _) = hits(&evaluate(&mut in_bf16, &data));
+    assert!(correct.abs_diff(117) <= BF16_SLACK, "{correct} right in bf16");
 }

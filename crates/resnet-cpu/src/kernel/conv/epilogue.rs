@@ -2,20 +2,25 @@
 
 use std::ops::Range;
 
-use resnet_simd::Simd;
+use resnet_simd::{Element, Simd, Stored, bf16};
 
 /// What the forward convolution does with each sum `z` before it writes `y`, in this order:
-/// `z += bias`, `z += residual`, `z = max(z, 0)`, statistics of the result.
-#[derive(Default)]
-pub struct Epilogue<'a> {
+/// `z += bias`, `z += residual`, `z = max(z, 0)`, statistics of the result as it is stored.
+pub struct Epilogue<'a, E = f32> {
     /// `[cout]`.
     pub bias: Option<&'a [f32]>,
     /// Shaped like `y`.
-    pub residual: Option<&'a [f32]>,
+    pub residual: Option<&'a [E]>,
     /// ReLU. NaN stays NaN, as in PyTorch.
     pub relu: bool,
     /// Sums for the batch norm that follows.
     pub statistics: Option<Statistics<'a>>,
+}
+
+impl<E> Default for Epilogue<'_, E> {
+    fn default() -> Self {
+        Epilogue { bias: None, residual: None, relu: false, statistics: None }
+    }
 }
 
 /// Per channel and chunk of pixels the sums of `y − pivot` and of its square.
@@ -27,21 +32,26 @@ pub struct Statistics<'a> {
 }
 
 /// What the input gradient does with each sum `g` before it writes `dx`, in this order:
-/// `g += add`, `g = if mask > 0 { g } else { 0 }`, sums of the result.
-#[derive(Default)]
-pub struct GradientEpilogue<'a> {
+/// `g += add`, `g = if mask > 0 { g } else { 0 }`, sums of the result as it is stored.
+pub struct GradientEpilogue<'a, E = f32> {
     /// Another gradient of the same tensor; shaped like `dx`.
-    pub add: Option<&'a [f32]>,
+    pub add: Option<&'a [E]>,
     /// The stored activation after ReLU; shaped like `dx`.
-    pub mask: Option<&'a [f32]>,
+    pub mask: Option<&'a [E]>,
     /// Sums for the gradient of the batch norm before.
-    pub sums: Option<GradientSums<'a>>,
+    pub sums: Option<GradientSums<'a, E>>,
+}
+
+impl<E> Default for GradientEpilogue<'_, E> {
+    fn default() -> Self {
+        GradientEpilogue { add: None, mask: None, sums: None }
+    }
 }
 
 /// Per channel and chunk of pixels the sums of `dx` and of `dx · (z − mean)`.
-pub struct GradientSums<'a> {
+pub struct GradientSums<'a, E = f32> {
     /// The raw output of the convolution before; shaped like `dx`.
-    pub z: &'a [f32],
+    pub z: &'a [E],
     /// `[cin]`: the batch's mean of `z`.
     pub mean: &'a [f32],
     /// `[chunk][2][cin]`, `ConvPlan::gradient_chunks` chunks; written, not added to.
@@ -49,17 +59,18 @@ pub struct GradientSums<'a> {
 }
 
 /// The epilogue of both products in the form the tiles read. Null means absent; tensors are shaped
-/// like the product's target.
+/// like the product's target, and their elements are stored as its are.
 #[derive(Clone, Copy)]
 pub(super) struct Finish {
-    pub(super) target: *mut f32,
+    pub(super) stored: Stored,
+    pub(super) target: *mut (),
     /// Whether whole vectors go around the caches: the target is larger than they are, and each of
     /// its panels is whole, aligned lines.
     pub(super) stream: bool,
     pub(super) bias: *const f32,
-    pub(super) add: *const f32,
+    pub(super) add: *const (),
     pub(super) relu: bool,
-    pub(super) mask: *const f32,
+    pub(super) mask: *const (),
     pub(super) sums: Sums,
 }
 
@@ -67,8 +78,9 @@ pub(super) struct Finish {
 const STREAM_BYTES: usize = 24 << 20;
 
 /// Whether to write `target` around the caches, whose groups have so many channels.
-pub(super) fn streams(target: &[f32], channels: usize) -> bool {
-    STREAM_BYTES <= size_of_val(target)
+pub(super) fn streams<E: Element>(target: &[E], channels: usize) -> bool {
+    E::STORED == Stored::F32
+        && STREAM_BYTES <= size_of_val(target)
         && channels.is_multiple_of(16)
         && target.as_ptr().addr().is_multiple_of(64)
 }
@@ -83,8 +95,10 @@ impl Finish {
         };
         for operand in [self.add, self.mask, z] {
             if !operand.is_null() {
-                for channel in channels.clone().step_by(16) {
-                    s.prefetch_far(operand.wrapping_add(target + channel));
+                let start = operand.wrapping_byte_add(self.stored.size() * target);
+                let bytes = self.stored.size() * channels.start..self.stored.size() * channels.end;
+                for byte in bytes.step_by(64) {
+                    s.prefetch_far(start.wrapping_byte_add(byte).cast());
                 }
             }
         }
@@ -101,7 +115,7 @@ pub(super) enum Sums {
     },
     /// `v` and `v · (z − mean)`.
     Gradient {
-        z: *const f32,
+        z: *const (),
         mean: *const f32,
     },
 }
@@ -122,13 +136,13 @@ pub(super) struct Column<'a> {
 }
 
 #[inline(always)]
-unsafe fn load<S: Simd>(s: S, p: *const f32, valid: usize) -> S::F32 {
+unsafe fn load<S: Simd, E: Element>(s: S, p: *const E, valid: usize) -> S::F32 {
     if S::LANES <= valid {
-        // SAFETY: the caller promises `valid` readable floats, at least a vector.
-        unsafe { s.load_ptr(p) }
+        // SAFETY: the caller promises `valid` readable elements, at least a vector.
+        unsafe { E::load_ptr(s, p) }
     } else {
-        // SAFETY: the caller promises `valid` readable floats.
-        s.load_partial(unsafe { std::slice::from_raw_parts(p, valid) })
+        // SAFETY: the caller promises `valid` readable elements.
+        E::load_partial(s, unsafe { std::slice::from_raw_parts(p, valid) })
     }
 }
 
@@ -141,6 +155,23 @@ unsafe fn load<S: Simd>(s: S, p: *const f32, valid: usize) -> S::F32 {
 /// column's `sums` hold a row for each target, `first` and `second` a vector each.
 #[inline(always)]
 pub(super) unsafe fn finish<S: Simd>(s: S, f: &Finish, column: &Column<'_>) {
+    // SAFETY: passed on.
+    unsafe {
+        match f.stored {
+            Stored::F32 => finish_as::<S, f32>(s, f, column),
+            Stored::Bf16 => finish_as::<S, bf16>(s, f, column),
+        }
+    }
+}
+
+/// The same for one type of elements.
+///
+/// # Safety
+/// As [`finish`].
+#[inline(always)]
+unsafe fn finish_as<S: Simd, E: Element>(s: S, f: &Finish, column: &Column<'_>) {
+    let (target, residual, mask): (*mut E, *const E, *const E) =
+        (f.target.cast(), f.add.cast(), f.mask.cast());
     let Column { channel, valid, .. } = *column;
     let zero = s.splat(0.0);
     // SAFETY: all reads and writes below stay within what the caller promises: channels
@@ -157,21 +188,22 @@ pub(super) unsafe fn finish<S: Simd>(s: S, f: &Finish, column: &Column<'_>) {
         if !matches!(f.sums, Sums::None) {
             (first, second) = (s.load_ptr(column.first), s.load_ptr(column.second));
         }
-        for (row, &target) in column.targets.iter().enumerate() {
-            let at = target + channel;
+        for (row, &pixel) in column.targets.iter().enumerate() {
+            let at = pixel + channel;
             let mut v = s.load_ptr(column.sums.add(row * column.stride));
             if !f.bias.is_null() {
                 v = s.add(v, bias);
             }
-            if !f.add.is_null() {
-                v = s.add(v, load(s, f.add.add(at), valid));
+            if !residual.is_null() {
+                v = s.add(v, load(s, residual.add(at), valid));
             }
             if f.relu {
                 v = s.max(zero, v);
             }
-            if !f.mask.is_null() {
-                v = s.select_gt(load(s, f.mask.add(at), valid), zero, v, zero);
+            if !mask.is_null() {
+                v = s.select_gt(load(s, mask.add(at), valid), zero, v, zero);
             }
+            v = E::round(s, v);
             match f.sums {
                 Sums::None => {}
                 Sums::Moments { .. } => {
@@ -180,17 +212,18 @@ pub(super) unsafe fn finish<S: Simd>(s: S, f: &Finish, column: &Column<'_>) {
                     second = s.mul_add(d, d, second);
                 }
                 Sums::Gradient { z, .. } => {
-                    let z = load(s, z.add(at), valid);
+                    let z = load(s, z.cast::<E>().add(at), valid);
                     first = s.add(first, v);
                     second = s.mul_add(v, s.sub(z, center), second);
                 }
             }
+            let to = target.add(at);
             if f.stream && S::LANES == 16 {
-                s.stream_ptr(v, f.target.add(at));
+                s.stream_ptr(v, to.cast());
             } else if S::LANES <= valid {
-                s.store_ptr(v, f.target.add(at));
+                E::store_ptr(s, v, to);
             } else {
-                s.store_partial(v, std::slice::from_raw_parts_mut(f.target.add(at), valid));
+                E::store_partial(s, v, std::slice::from_raw_parts_mut(to, valid));
             }
         }
         if !matches!(f.sums, Sums::None) {

@@ -3,10 +3,16 @@
 //! Forward convolution and each residue class of the input gradient are the same thing, a [`Gather`]:
 //! a grid of target pixels, and taps that shift the grid over the source. A picture of few channels
 //! is first copied with its padding, band by band; a row of the kernel is then one contiguous run.
+//! What is stored in bf16 is copied as f32, band by band or pixel by pixel.
+
+mod copy;
 
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
+use resnet_simd::{Simd, Stored, bf16};
+
+use self::copy::{SourceCopy, copy_rows};
 use super::ConvShape;
 use crate::kernel::blocks::{Blocks, MAX_ROWS, TABLE_LEN, TILE_OVERHANG};
 
@@ -26,10 +32,6 @@ pub(super) static ONE_TAP: [Tap; 1] = [Tap { dy: 0, dx: 0, index: 0 }];
 
 /// Up to this many floats a row of the kernel, the padded copy costs less than short runs do.
 const MAX_COPIED_RUN: usize = 32;
-/// Floats between the rows of a copy, beyond their own: rows a power of two apart share a cache set,
-/// and a tile of 14 such rows does not fit its eight ways.
-const ROW_GAP: usize = 16;
-
 /// A shift of the grid over the source.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Tap {
@@ -65,17 +67,6 @@ pub(super) struct Gather {
     /// Contiguous floats that each tap multiplies.
     pub(super) depth: usize,
     copy: SourceCopy,
-}
-
-/// Whether a block's source is copied to scratch before it is multiplied.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum SourceCopy {
-    /// Read where it is.
-    None,
-    /// Whole picture rows, with so many zeros around them.
-    Band { pad: usize },
-    /// Each pixel of a block, [`ROW_GAP`] apart; of one tap only.
-    Rows,
 }
 
 /// The pointers of one block. Lives on the stack of a task.
@@ -133,6 +124,15 @@ impl Table {
         }
     }
 
+    /// Lets each tap's last pointer stand for what a tile reads beyond it.
+    fn repeat_last(&mut self) {
+        let stride = self.stride();
+        for tap in 0..self.taps {
+            let last = self.pointers[tap * stride + self.rows - 1];
+            self.pointers[tap * stride + self.rows..(tap + 1) * stride].fill(last);
+        }
+    }
+
     /// Pointers from one tap to the next.
     pub(super) fn stride(&self) -> usize {
         self.rows + TILE_OVERHANG
@@ -152,8 +152,8 @@ impl Gather {
             dx: shape.input_at(0, index % shape.kw),
             index,
         };
-        let row = |index| Tap { dy: index as isize, dx: 0, index };
-        Gather {
+        let row = |index| Tap { dy: shape.input_at(0, index), dx: shape.input_at(0, 0), index };
+        let gather = Gather {
             images: shape.n,
             height: shape.oh,
             width: shape.ow,
@@ -168,8 +168,10 @@ impl Gather {
             target_step: 1,
             target_at: (0, 0),
             depth: if copied { run } else { depth },
-            copy: if copied { SourceCopy::Band { pad: shape.pad } } else { SourceCopy::None },
-        }
+            copy: SourceCopy::None,
+        };
+        // A run's pixels follow each other.
+        if copied { gather.with_band_copy(shape.kw, shape.cin) } else { gather }
     }
 
     /// The input gradient: one gather for each residue class of the stride, together every input
@@ -205,18 +207,10 @@ impl Gather {
         (0..stride * stride).map(class).filter(|gather| 0 < gather.pixels()).collect()
     }
 
-    /// The same with each pixel copied to a row of its own, where that can be: one tap, not copied
-    /// already.
-    pub(super) fn with_row_copy(mut self) -> Gather {
-        if self.taps.len() == 1 && self.copy == SourceCopy::None && self.depth == self.source.c {
-            self.copy = SourceCopy::Rows;
-        }
-        self
-    }
-
     /// Whether a block's pixels follow each other in the source without a gap.
     pub(super) fn is_contiguous(&self) -> bool {
         self.taps.len() == 1
+            && self.copy == SourceCopy::None
             && self.step == 1
             && (self.height, self.width) == (self.source.h, self.source.w)
     }
@@ -235,7 +229,7 @@ impl Gather {
     /// whole grid rows of one image if the source is copied.
     pub(super) fn blocks(&self, wanted: usize, unit: usize) -> Blocks {
         let most = (TABLE_LEN / self.taps.len().max(1) - TILE_OVERHANG).min(MAX_ROWS);
-        if matches!(self.copy, SourceCopy::Band { .. }) {
+        if matches!(self.copy, SourceCopy::Band(_)) {
             let band = (wanted.min(most) / self.width).clamp(1, self.height);
             let even = self.height.div_ceil(self.height.div_ceil(band));
             return Blocks::new(even * self.width, self.height * self.width, self.images);
@@ -246,47 +240,61 @@ impl Gather {
         Blocks::new(rows, pixels, 1)
     }
 
-    /// Floats of scratch that `fill` needs for such blocks.
-    pub(super) fn scratch_len(&self, blocks: &Blocks) -> usize {
-        match self.copy {
-            SourceCopy::None => 0,
-            SourceCopy::Band { pad } => {
-                let rows = (blocks.longest() / self.width - 1) * self.step + self.taps.len();
-                // A line beyond the end, for tiles that read past a run's last float.
-                rows * (self.source.w + 2 * pad) * self.source.c + 16
-            }
-            SourceCopy::Rows => blocks.longest() * (self.depth + ROW_GAP),
-        }
-    }
-
-    /// Writes the pointers and targets of the pixels `range` into `table`.
+    /// Copies the source of the pixels `range` where that is planned, and writes their pointers and
+    /// targets into `table`.
     ///
     /// # Safety
-    /// `source` is the source tensor, which lives and does not change as long as the table's pointers
-    /// are read. `scratch` has `scratch_len` floats and outlives them too.
-    pub(super) unsafe fn fill(
+    /// `source` is the source tensor, of elements stored so, which lives and does not change as long as
+    /// the table's pointers are read. `scratch` has `scratch_len` floats and outlives them too.
+    #[inline(always)]
+    pub(super) unsafe fn fill<S: Simd>(
         &self,
-        source: *const f32,
+        s: S,
+        (source, stored): (*const (), Stored),
         range: Range<usize>,
         scratch: &mut [f32],
+        table: &mut Table,
+    ) {
+        assert!(stored == Stored::F32 || self.copy != SourceCopy::None, "planned for f32");
+        // SAFETY: as the caller promises; what `point` leaves for `Rows` points into the source.
+        unsafe {
+            self.point((source, stored.size()), range.clone(), scratch, table);
+            let pointers = &mut table.pointers[..table.rows];
+            match (self.copy, stored) {
+                (SourceCopy::None, _) => {}
+                (SourceCopy::Band(band), Stored::F32) => {
+                    self.copy_band::<S, f32>(s, source.cast(), band, range, scratch);
+                }
+                (SourceCopy::Band(band), Stored::Bf16) => {
+                    self.copy_band::<S, bf16>(s, source.cast(), band, range, scratch);
+                }
+                (SourceCopy::Rows, Stored::F32) => {
+                    copy_rows::<S, f32>(s, pointers, self.source.c, scratch);
+                }
+                (SourceCopy::Rows, Stored::Bf16) => {
+                    copy_rows::<S, bf16>(s, pointers, self.source.c, scratch);
+                }
+            }
+        }
+        table.repeat_last();
+    }
+
+    /// Where the pixels `range` are read, in the source (of elements of `size` bytes) or in its copy in
+    /// `scratch`, and where they are written.
+    ///
+    /// # Safety
+    /// As [`Gather::fill`].
+    unsafe fn point(
+        &self,
+        (source, size): (*const (), usize),
+        range: Range<usize>,
+        scratch: &[f32],
         table: &mut Table,
     ) {
         let plane = self.height * self.width;
         let (mut image, mut a, mut b) =
             (range.start / plane, range.start / self.width % self.height, range.start % self.width);
         let first = a;
-        if let SourceCopy::Band { pad } = self.copy {
-            // SAFETY: as the caller promises.
-            unsafe {
-                self.copy_band(
-                    source,
-                    image,
-                    first..(range.end - 1) / self.width % self.height + 1,
-                    pad,
-                    scratch,
-                )
-            };
-        }
         (table.rows, table.taps) = (range.len(), self.taps.len());
         let stride = table.stride();
         assert!(table.rows <= MAX_ROWS && self.taps.len() * stride <= TABLE_LEN);
@@ -301,11 +309,11 @@ impl Gather {
             }
             for (tap, shift) in self.taps.iter().enumerate() {
                 let out = &mut table.pointers[tap * stride + row..][..run];
-                if let SourceCopy::Band { pad } = self.copy {
-                    self.run_in_copy(scratch, a - first, b, tap, pad, out);
+                if let SourceCopy::Band(band) = self.copy {
+                    self.run_in_copy(scratch, (a - first, b), shift, band, out);
                 } else {
                     // SAFETY: as the caller promises; (image, a, b) is a point of the grid.
-                    unsafe { self.run_in_source(source, image, a, b, shift, out) };
+                    unsafe { self.run_in_source((source, size), [image, a, b], shift, out) };
                 }
             }
             row += run;
@@ -314,33 +322,6 @@ impl Gather {
                 (image, a) = (image + 1, 0);
             }
         }
-        if self.copy == SourceCopy::Rows {
-            // SAFETY: the one tap's pointers were just written, each to `depth` floats.
-            unsafe { copy_rows(&mut table.pointers[..table.rows], self.depth, scratch) };
-        }
-        for tap in 0..self.taps.len() {
-            let last = table.pointers[tap * stride + table.rows - 1];
-            table.pointers[tap * stride + table.rows..(tap + 1) * stride].fill(last);
-        }
-    }
-
-    /// Pointers into the copied band: from column `b` of its grid row `a`.
-    fn run_in_copy(
-        &self,
-        scratch: &[f32],
-        a: usize,
-        b: usize,
-        tap: usize,
-        pad: usize,
-        out: &mut [MaybeUninit<*const f32>],
-    ) {
-        let width = self.source.w + 2 * pad;
-        let start = ((a * self.step + tap) * width + b * self.step) * self.source.c;
-        let step = self.step * self.source.c;
-        assert!(start + (out.len() - 1) * step + self.depth <= scratch.len());
-        for (i, out) in out.iter_mut().enumerate() {
-            out.write(scratch.as_ptr().wrapping_add(start + i * step));
-        }
     }
 
     /// Pointers to the source pixels that the grid points (a, b), (a, b + 1), … of `image` meet at
@@ -348,10 +329,8 @@ impl Gather {
     #[inline(always)]
     unsafe fn run_in_source(
         &self,
-        source: *const f32,
-        image: usize,
-        a: usize,
-        b: usize,
+        (source, size): (*const (), usize),
+        [image, a, b]: [usize; 3],
         shift: &Tap,
         out: &mut [MaybeUninit<*const f32>],
     ) {
@@ -372,47 +351,8 @@ impl Gather {
         for (i, out) in out[low..high].iter_mut().enumerate() {
             let pixel = pixel + ((low + i) * self.step) as isize;
             // SAFETY: row and column lie inside the source, as just arranged.
-            out.write(unsafe { source.offset(pixel * self.source.c as isize) });
+            let at = unsafe { source.byte_offset(pixel * (self.source.c * size) as isize) };
+            out.write(at.cast());
         }
-    }
-
-    /// Copies the source rows under grid rows `band` of `image` into `scratch`, padded.
-    unsafe fn copy_band(
-        &self,
-        source: *const f32,
-        image: usize,
-        band: Range<usize>,
-        pad: usize,
-        scratch: &mut [f32],
-    ) {
-        let Picture { h, w, c } = self.source;
-        let width = w + 2 * pad;
-        let rows = (band.len() - 1) * self.step + self.taps.len();
-        for (row, copy) in scratch.chunks_exact_mut(width * c).take(rows).enumerate() {
-            let y = (band.start * self.step + row).wrapping_sub(pad);
-            if h <= y {
-                copy.fill(0.0);
-                continue;
-            }
-            copy[..pad * c].fill(0.0);
-            copy[(pad + w) * c..].fill(0.0);
-            // SAFETY: row `y` of `image` lies inside the source, as just checked.
-            let from =
-                unsafe { std::slice::from_raw_parts(source.add((image * h + y) * w * c), w * c) };
-            copy[pad * c..(pad + w) * c].copy_from_slice(from);
-        }
-    }
-}
-
-/// Copies each row of `depth` floats to `scratch` and points to the copy instead.
-///
-/// # Safety
-/// Every pointer is written, and valid for `depth` floats.
-unsafe fn copy_rows(pointers: &mut [MaybeUninit<*const f32>], depth: usize, scratch: &mut [f32]) {
-    for (pointer, copy) in pointers.iter_mut().zip(scratch.chunks_exact_mut(depth + ROW_GAP)) {
-        // SAFETY: as the caller promises.
-        copy[..depth]
-            .copy_from_slice(unsafe { std::slice::from_raw_parts(pointer.assume_init(), depth) });
-        pointer.write(copy.as_ptr());
     }
 }

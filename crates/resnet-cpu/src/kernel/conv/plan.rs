@@ -5,7 +5,7 @@
 
 use std::sync::OnceLock;
 
-use resnet_simd::Isa;
+use resnet_simd::{Isa, Stored};
 
 use super::gather::{Gather, MAX_PADDED_CHANNELS};
 use super::winograd::{self, WinogradPass};
@@ -100,6 +100,8 @@ pub(super) struct WeightSplit {
 pub struct ConvPlan {
     pub(super) shape: ConvShape,
     pub(super) isa: Isa,
+    /// How activations and their gradients are stored.
+    pub(super) stored: Stored,
     pub(super) layout: PackedLayout,
     pub(super) forward: Pass,
     pub(super) backward: Vec<Pass>,
@@ -111,7 +113,8 @@ pub struct ConvPlan {
 }
 
 impl ConvPlan {
-    /// Plans the convolution `shape` for `isa`, in Winograd tiles if some are given and fit.
+    /// Plans the convolution `shape` for `isa`, in Winograd tiles if some are given and fit, of
+    /// activations stored so.
     ///
     /// # Errors
     /// [`UnsupportedConv`] for geometries that no residual network has.
@@ -119,6 +122,7 @@ impl ConvPlan {
         shape: &ConvShape,
         isa: Isa,
         tiles: Option<Tiles>,
+        stored: Stored,
     ) -> Result<ConvPlan, UnsupportedConv> {
         let ConvShape { groups, cin, cout, .. } = *shape;
         if groups == 0 || !cin.is_multiple_of(groups) || !cout.is_multiple_of(groups) {
@@ -132,16 +136,19 @@ impl ConvPlan {
             return Err(UnsupportedConv::Channels { channels: cin.max(cout) });
         }
         let layout = PackedLayout::new(shape, isa);
-        let forward = plan_pass(Gather::forward(shape, layout.cin), &layout, isa);
+        let gather = Gather::forward(shape, layout.cin).of_stored(stored);
+        let weights = split_weights(&gather, &layout, isa);
+        let forward = plan_pass(gather, &layout, isa);
         let transposed = layout.transposed();
         let backward = Gather::input_gradient(shape, layout.cout).into_iter();
-        let backward = backward.map(|gather| plan_pass(gather, &transposed, isa)).collect();
-        let weights = split_weights(&Gather::forward(shape, layout.cin), &layout, isa);
+        let backward =
+            backward.map(|gather| plan_pass(gather.of_stored(stored), &transposed, isa)).collect();
         let tiles = tiles.filter(|_| winograd::fits(shape));
         let winograd_forward = tiles.map(|tiles| WinogradPass::forward(shape, layout, tiles, isa));
         let plan = ConvPlan {
             shape: *shape,
             isa,
+            stored,
             layout,
             forward,
             backward,
@@ -180,6 +187,11 @@ impl ConvPlan {
     /// The instruction set.
     pub fn isa(&self) -> Isa {
         self.isa
+    }
+
+    /// How activations and their gradients are stored.
+    pub fn stored(&self) -> Stored {
+        self.stored
     }
 
     /// The layout of the packed weights and of their gradient.
@@ -275,7 +287,7 @@ fn plan_pass(gather: Gather, layout: &PackedLayout, isa: Isa) -> Pass {
     let rows_first = gather.taps.len() == 1 && 4 * layout.len() <= ROWS_FIRST_BYTES;
     let rows = if rows_first { ROWS_FIRST_TILES * unit } else { blocks.longest() };
     // A tile of `unit` rows has unit/16 lines a float of depth, and depth/4 steps for each panel.
-    let ask = rows_first && !conflict && gather.is_contiguous();
+    let ask = rows_first && gather.is_contiguous();
     let lines_ahead = if ask { (4 * unit).div_ceil(16) } else { 0 };
     Pass { gather, blocks, tasks_per_thread: TASKS_PER_THREAD, rows, lines_ahead }
 }

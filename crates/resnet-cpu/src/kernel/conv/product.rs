@@ -2,7 +2,7 @@
 
 use std::ptr::{null, null_mut};
 
-use resnet_simd::{Kernel, Simd};
+use resnet_simd::{Element, Kernel, Simd};
 
 use super::epilogue::{Finish, Sums, streams};
 use super::gather::Table;
@@ -23,16 +23,17 @@ const MAX_PANELS: usize = 16;
 ///
 /// # Panics
 /// If a slice's length does not fit the plan.
-pub fn conv_forward(
+pub fn conv_forward<E: Element>(
     plan: &ConvPlan,
     pool: &ThreadPool,
-    x: &[f32],
+    x: &[E],
     w: &[f32],
-    epilogue: Epilogue<'_>,
-    y: &mut [f32],
+    epilogue: Epilogue<'_, E>,
+    y: &mut [E],
     scratch: &mut [f32],
 ) {
     let shape = &plan.shape;
+    assert_eq!(plan.stored, E::STORED, "the plan's activations");
     assert_eq!(x.len(), shape.input_len(), "x");
     assert_eq!(y.len(), shape.output_len(), "y");
     assert_eq!(w.len(), plan.forward_weights_len(), "weights");
@@ -47,16 +48,17 @@ pub fn conv_forward(
         }
     };
     let finish = Finish {
-        target: y.as_mut_ptr(),
+        stored: E::STORED,
+        target: y.as_mut_ptr().cast(),
         stream: streams(y, plan.layout.cout),
         bias: epilogue.bias.map_or(null(), <[f32]>::as_ptr),
-        add: epilogue.residual.map_or(null(), <[f32]>::as_ptr),
+        add: epilogue.residual.map_or(null(), |residual| residual.as_ptr().cast()),
         relu: epilogue.relu,
         mask: null(),
         sums,
     };
     if let Some(pass) = &plan.winograd_forward {
-        let operands = (x.as_ptr(), w.as_ptr());
+        let operands = (x.as_ptr().cast(), w.as_ptr());
         // SAFETY: the lengths of all operands were checked above; they are borrowed for the run.
         unsafe { pass.run(plan.isa, pool, operands, finish, partials.as_mut_ptr(), scratch) };
         return;
@@ -65,7 +67,7 @@ pub fn conv_forward(
         pass: &plan.forward,
         layout: &plan.layout,
         parts: plan.forward.parts(plan.layout.panels(), pool.threads()),
-        source: x.as_ptr(),
+        source: x.as_ptr().cast(),
         weights: w.as_ptr(),
         finish,
         partials: partials.as_mut_ptr(),
@@ -83,17 +85,18 @@ pub fn conv_forward(
 ///
 /// # Panics
 /// If a slice's length does not fit the plan.
-pub fn conv_input_gradient(
+pub fn conv_input_gradient<E: Element>(
     plan: &ConvPlan,
     pool: &ThreadPool,
-    dy: &[f32],
+    dy: &[E],
     w_transposed: &[f32],
-    epilogue: GradientEpilogue<'_>,
-    dx: &mut [f32],
+    epilogue: GradientEpilogue<'_, E>,
+    dx: &mut [E],
     scratch: &mut [f32],
 ) {
     let shape = &plan.shape;
     let layout = plan.transposed_layout();
+    assert_eq!(plan.stored, E::STORED, "the plan's activations");
     assert_eq!(dy.len(), shape.output_len(), "dy");
     assert_eq!(dx.len(), shape.input_len(), "dx");
     assert_eq!(w_transposed.len(), plan.gradient_weights_len(), "transposed weights");
@@ -105,20 +108,22 @@ pub fn conv_input_gradient(
             assert_eq!(sums.z.len(), dx.len(), "z");
             assert_eq!(sums.mean.len(), shape.cin, "mean");
             assert_eq!(sums.partials.len(), plan.gradient_chunks() * 2 * shape.cin);
-            (Sums::Gradient { z: sums.z.as_ptr(), mean: sums.mean.as_ptr() }, sums.partials)
+            let (z, mean) = (sums.z.as_ptr().cast(), sums.mean.as_ptr());
+            (Sums::Gradient { z, mean }, sums.partials)
         }
     };
     let finish = Finish {
-        target: dx.as_mut_ptr(),
+        stored: E::STORED,
+        target: dx.as_mut_ptr().cast(),
         stream: streams(dx, layout.cout),
         bias: null(),
-        add: epilogue.add.map_or(null(), <[f32]>::as_ptr),
+        add: epilogue.add.map_or(null(), |add| add.as_ptr().cast()),
         relu: false,
-        mask: epilogue.mask.map_or(null(), <[f32]>::as_ptr),
+        mask: epilogue.mask.map_or(null(), |mask| mask.as_ptr().cast()),
         sums,
     };
     if let Some(pass) = &plan.winograd_gradient {
-        let operands = (dy.as_ptr(), w_transposed.as_ptr());
+        let operands = (dy.as_ptr().cast(), w_transposed.as_ptr());
         // SAFETY: the lengths of all operands were checked above; they are borrowed for the run.
         unsafe { pass.run(plan.isa, pool, operands, finish, partials.as_mut_ptr(), scratch) };
         return;
@@ -129,7 +134,7 @@ pub fn conv_input_gradient(
             pass,
             layout: &layout,
             parts: pass.parts(layout.panels(), pool.threads()),
-            source: dy.as_ptr(),
+            source: dy.as_ptr().cast(),
             weights: w_transposed.as_ptr(),
             finish,
             partials: partials.as_mut_ptr().wrapping_add(chunk * 2 * shape.cin),
@@ -141,7 +146,7 @@ pub fn conv_input_gradient(
     }
 }
 
-fn assert_len(name: &str, slice: Option<&[f32]>, len: usize) {
+fn assert_len<E>(name: &str, slice: Option<&[E]>, len: usize) {
     assert!(slice.is_none_or(|slice| slice.len() == len), "{name} is not {len} long");
 }
 
@@ -154,7 +159,8 @@ struct Product<'a> {
     layout: &'a PackedLayout,
     /// Parts that the panels are cut into.
     parts: usize,
-    source: *const f32,
+    /// Stored as the target is.
+    source: *const (),
     weights: *const f32,
     finish: Finish,
     /// The pass's chunks of sums, `[block][2][channels]`; not read where no sums are taken.
@@ -206,7 +212,8 @@ impl Kernel for Task<'_> {
         // shape that the gather was made from, and borrow it for the whole run.
         unsafe {
             let range = pass.blocks.range(block);
-            pass.gather.fill(self.product.source, range, self.scratch, &mut table);
+            let source = (self.product.source, self.product.finish.stored);
+            pass.gather.fill(s, source, range, self.scratch, &mut table);
         }
         let (rows, panels) = (table.targets().len(), layout.panels());
         let ahead = pass.lines_ahead.div_ceil(panels.div_ceil(parts));

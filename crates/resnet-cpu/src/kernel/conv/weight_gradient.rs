@@ -8,7 +8,7 @@
 
 use std::ops::Range;
 
-use resnet_simd::{Kernel, Simd};
+use resnet_simd::{Element, Kernel, Simd, Stored, bf16};
 
 use super::gather::Table;
 use super::{ConvPlan, PackedLayout};
@@ -36,20 +36,23 @@ const REDUCE_LEN: usize = 8192;
 ///
 /// # Panics
 /// If a slice's length does not fit the plan.
-pub fn conv_weight_gradient(
+pub fn conv_weight_gradient<E: Element>(
     plan: &ConvPlan,
     pool: &ThreadPool,
-    x: &[f32],
-    dy: &[f32],
+    x: &[E],
+    dy: &[E],
     dw: &mut [f32],
     scratch: &mut [f32],
 ) {
+    assert_eq!(plan.stored, E::STORED, "the plan's activations");
     assert_eq!(x.len(), plan.shape.input_len(), "x");
     assert_eq!(dy.len(), plan.shape.output_len(), "dy");
     assert_eq!(dw.len(), plan.layout.len(), "packed gradient");
     assert!(plan.weight_gradient_scratch_len(pool.threads()) <= scratch.len(), "scratch");
     if let Some(winograd) = &plan.winograd_weights {
-        winograd.run(plan.isa, pool, (x, dy), dw, scratch);
+        let operands = (x.as_ptr().cast(), dy.as_ptr().cast(), E::STORED);
+        // SAFETY: the lengths were checked above; both are borrowed for the run.
+        unsafe { winograd.run(plan.isa, pool, operands, dw, scratch) };
         return;
     }
     let (chunks, len) = (plan.weights.chunks, dw.len());
@@ -61,8 +64,8 @@ pub fn conv_weight_gradient(
         plan,
         parts,
         own,
-        x,
-        dy,
+        x: x.as_ptr().cast(),
+        dy: dy.as_ptr().cast(),
         partials: DisjointMut::new(partials),
         scratch: DisjointMut::new(owns),
     };
@@ -168,12 +171,16 @@ struct Gradient<'a> {
     parts: Parts,
     /// Floats of each thread's own scratch.
     own: usize,
-    x: &'a [f32],
-    dy: &'a [f32],
+    /// Both stored as the plan says.
+    x: *const (),
+    dy: *const (),
     /// `[chunk][packed]`.
     partials: DisjointMut<'a, f32>,
     scratch: DisjointMut<'a, f32>,
 }
+
+// SAFETY: tasks read `x` and `dy`, which the caller of `conv_weight_gradient` lends for the whole run.
+unsafe impl Sync for Gradient<'_> {}
 
 /// One chunk of pixels, some panels, some taps.
 struct Task<'a> {
@@ -207,8 +214,9 @@ impl Kernel for Task<'_> {
         let blocks = part(chunk, split.chunks, split.blocks.count);
         for block in blocks.clone() {
             let range = split.blocks.range(block);
+            let x = (self.gradient.x, plan.stored);
             // SAFETY: `x` has the shape's length, checked at entry, and outlives the table.
-            unsafe { gather.fill(self.gradient.x.as_ptr(), range.clone(), band, &mut table) };
+            unsafe { gather.fill(s, x, range.clone(), band, &mut table) };
             let mut ahead = if block + 1 < blocks.end {
                 let tiles = panels.len() * taps.len() * depth.len().div_ceil(INPUTS);
                 let requests = tiles * range.len().div_ceil(ASK_EVERY);
@@ -217,7 +225,14 @@ impl Kernel for Task<'_> {
             } else {
                 Ahead::default()
             };
-            pack_panels(s, self.gradient.dy, layout, (panels.clone(), range.clone()), packed_dy);
+            let (dy, cut) = (self.gradient.dy, (panels.clone(), range.clone()));
+            // SAFETY: `dy` has the shape's length, checked at entry.
+            unsafe {
+                match plan.stored {
+                    Stored::F32 => pack_panels::<S, f32>(s, dy.cast(), layout, cut, packed_dy),
+                    Stored::Bf16 => pack_panels::<S, bf16>(s, dy.cast(), layout, cut, packed_dy),
+                }
+            }
             for (index, packed_dy) in panels.clone().zip(packed_dy.chunks_exact(panel_len)) {
                 let panel = layout.panel(index);
                 for tap in taps.clone() {
@@ -268,18 +283,18 @@ struct Region {
 }
 
 impl Region {
-    /// `columns` of the rows `range`, each `len` floats, over so many requests.
+    /// `columns` of the rows `range`, each `len` elements of `size` bytes, over so many requests.
     fn new(
-        start: *const f32,
+        (start, size): (*const (), usize),
         len: usize,
         range: &Range<usize>,
         columns: &Range<usize>,
         requests: usize,
     ) -> Region {
-        let row = start.addr() + 4 * (range.start * len + columns.start);
-        let lines = (4 * columns.len()).div_ceil(LINE);
+        let row = start.addr() + size * (range.start * len + columns.start);
+        let lines = (size * columns.len()).div_ceil(LINE);
         let at_once = (range.len() * lines).div_ceil(requests);
-        Region { row, stride: 4 * len, rows: range.len(), lines, line: 0, at_once }
+        Region { row, stride: size * len, rows: range.len(), lines, line: 0, at_once }
     }
 }
 
@@ -291,14 +306,14 @@ impl Ahead {
         columns: (Range<usize>, Range<usize>),
         requests: usize,
     ) -> Ahead {
-        let shape = &gradient.plan.shape;
+        let (shape, size) = (&gradient.plan.shape, gradient.plan.stored.size());
         // What several taps read is in the cache already, but for the first of them.
         let x = if gradient.plan.weights.gather.is_contiguous() {
-            Region::new(gradient.x.as_ptr(), shape.cin, &range, &columns.0, requests)
+            Region::new((gradient.x, size), shape.cin, &range, &columns.0, requests)
         } else {
             Region::default()
         };
-        let dy = Region::new(gradient.dy.as_ptr(), shape.cout, &range, &columns.1, requests);
+        let dy = Region::new((gradient.dy, size), shape.cout, &range, &columns.1, requests);
         Ahead { regions: [x, dy] }
     }
 
@@ -323,10 +338,13 @@ impl Ahead {
 /// Copies the panels' columns of `dy` for the pixels `range` into `packed`, `[panel][pixel][width]`,
 /// padded with zeros: neighbouring pixels then share no cache set, the tiles need no masks, and `dy`
 /// is read once, in its own order.
+///
+/// # Safety
+/// `dy` is the whole tensor.
 #[inline(always)]
-fn pack_panels<S: Simd>(
+unsafe fn pack_panels<S: Simd, E: Element>(
     s: S,
-    dy: &[f32],
+    dy: *const E,
     layout: &PackedLayout,
     (panels, range): (Range<usize>, Range<usize>),
     packed: &mut [f32],
@@ -336,15 +354,18 @@ fn pack_panels<S: Simd>(
     for (row, pixel) in range.enumerate() {
         for (index, packed) in panels.clone().zip(packed.chunks_exact_mut(panel_len)) {
             let panel = layout.panel(index);
-            let from = &dy[pixel * cout + panel.first..][..panel.channels];
+            // SAFETY: the pixel is one of the tensor's, and the panel's channels are some of its.
+            let from = unsafe {
+                std::slice::from_raw_parts(dy.add(pixel * cout + panel.first), panel.channels)
+            };
             let row = &mut packed[row * panel.width..][..panel.width];
             let mut at = 0;
             while S::LANES <= panel.width - at {
-                s.store(s.load_partial(&from[at.min(from.len())..]), &mut row[at..]);
+                s.store(E::load_partial(s, &from[at.min(from.len())..]), &mut row[at..]);
                 at += S::LANES;
             }
             if at < panel.width {
-                h.store(h.load_partial(&from[at.min(from.len())..]), &mut row[at..]);
+                h.store(E::load_partial(h, &from[at.min(from.len())..]), &mut row[at..]);
             }
         }
     }

@@ -18,7 +18,7 @@
 
 use std::ops::Range;
 
-use resnet_simd::{Isa, Kernel, Simd};
+use resnet_simd::{Element, Isa, Kernel, Simd};
 
 use super::epilogue::Finish;
 use super::gather::{MAX_PADDED_CHANNELS, zeros};
@@ -193,14 +193,14 @@ impl WinogradPass {
     /// Runs the product. `partials` is where the sums of each block go, `[block][2][channels]`.
     ///
     /// # Safety
-    /// `source` is valid for the source's floats, `w` for [`WinogradPass::weights_len`], what
+    /// `source` is the source, stored as the target is, `w` valid for [`WinogradPass::weights_len`], what
     /// `finish` holds for the target's, and `partials`, if sums are taken, for `blocks * 2 *
     /// channels`; nobody else uses the target and the partials meanwhile.
     pub(super) unsafe fn run(
         &self,
         isa: Isa,
         pool: &ThreadPool,
-        (source, w): (*const f32, *const f32),
+        (source, w): (*const (), *const f32),
         finish: Finish,
         partials: *mut f32,
         scratch: &mut [f32],
@@ -234,17 +234,17 @@ impl WinogradPass {
     /// `Bᵀ x B` of one tile for all channels: product `p` goes to `to + p * stride`.
     ///
     /// # Safety
-    /// `source` is valid for the source's floats, each of the places for as many as channels.
+    /// `source` is the source, each of the places valid for as many floats as channels.
     #[inline(always)]
-    pub(super) unsafe fn transform_input<T: Transform, S: Simd>(
+    pub(super) unsafe fn transform_input<T: Transform, S: Simd, E: Element>(
         &self,
         s: S,
-        source: *const f32,
+        source: *const E,
         place: Place,
         (to, stride): (*mut f32, usize),
     ) {
         let [h, w, c] = self.source;
-        let mut pixels = [zeros(); MAX_TRANSFORMED];
+        let mut pixels = [zeros().cast::<E>(); MAX_TRANSFORMED];
         for row in 0..T::IN {
             for column in 0..T::IN {
                 let (y, x) = (
@@ -258,19 +258,24 @@ impl WinogradPass {
             }
         }
         let full = c / S::LANES * S::LANES;
-        // SAFETY: each pointer is valid for `c` floats: a pixel of the source, or zeros, of which
+        // SAFETY: each pointer is valid for `c` elements: a pixel of the source, or zeros, of which
         // there are at least as many as channels (checked by `fits`); the caller vouches for the
         // places of the stores.
         unsafe {
             for channel in (0..full).step_by(S::LANES) {
-                transform_channels::<T, S>(s, &pixels, channel..channel + S::LANES, (to, stride));
+                transform_channels::<T, S, E>(
+                    s,
+                    &pixels,
+                    channel..channel + S::LANES,
+                    (to, stride),
+                );
             }
             match c - full {
                 0 => {}
                 rest if rest <= <S::Half as Simd>::LANES => {
-                    transform_channels::<T, S::Half>(s.half(), &pixels, full..c, (to, stride));
+                    transform_channels::<T, S::Half, E>(s.half(), &pixels, full..c, (to, stride));
                 }
-                _ => transform_channels::<T, S>(s, &pixels, full..c, (to, stride)),
+                _ => transform_channels::<T, S, E>(s, &pixels, full..c, (to, stride)),
             }
         }
     }
@@ -281,9 +286,9 @@ impl WinogradPass {
 /// # Safety
 /// As [`WinogradPass::transform_input`].
 #[inline(always)]
-unsafe fn transform_channels<T: Transform, S: Simd>(
+unsafe fn transform_channels<T: Transform, S: Simd, E: Element>(
     s: S,
-    pixels: &[*const f32; MAX_TRANSFORMED],
+    pixels: &[*const E; MAX_TRANSFORMED],
     channels: Range<usize>,
     (to, stride): (*mut f32, usize),
 ) {
@@ -293,10 +298,10 @@ unsafe fn transform_channels<T: Transform, S: Simd>(
         let to = |p: usize| to.add(p * stride + channels.start);
         let len = channels.len();
         if len == S::LANES {
-            let load = |at: usize| s.load_ptr(from(at));
+            let load = |at: usize| E::load_ptr(s, from(at));
             transform_square::<T, S>(s, load, |p, v| s.store_ptr(v, to(p)));
         } else {
-            let load = |at: usize| s.load_partial(std::slice::from_raw_parts(from(at), len));
+            let load = |at: usize| E::load_partial(s, std::slice::from_raw_parts(from(at), len));
             transform_square::<T, S>(s, load, |p, v| {
                 s.store_partial(v, std::slice::from_raw_parts_mut(to(p), len));
             });

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::ptr::null;
 
-use resnet_simd::{Kernel, Simd};
+use resnet_simd::{Element, Kernel, Simd, Stored, bf16};
 
 use super::epilogue::{Column, Finish, Sums, finish};
 use super::gather::Table;
@@ -16,7 +16,8 @@ use crate::threads::DisjointMut;
 /// What the tasks of a run share.
 pub(super) struct Shared<'a> {
     pub(super) pass: &'a WinogradPass,
-    pub(super) source: *const f32,
+    /// Stored as the target is.
+    pub(super) source: *const (),
     /// Packed weights, or transformed ones, as [`WinogradPass::transforms_in_run`] says.
     pub(super) w: *const f32,
     pub(super) finish: Finish,
@@ -101,6 +102,20 @@ impl Block<'_> {
         tiles: Range<usize>,
         inputs: &mut [f32],
     ) {
+        match self.shared.finish.stored {
+            Stored::F32 => self.transform_inputs_as::<T, S, f32>(s, tiles, inputs),
+            Stored::Bf16 => self.transform_inputs_as::<T, S, bf16>(s, tiles, inputs),
+        }
+    }
+
+    #[inline(always)]
+    fn transform_inputs_as<T: Transform, S: Simd, E: Element>(
+        &self,
+        s: S,
+        tiles: Range<usize>,
+        inputs: &mut [f32],
+    ) {
+        let source: *const E = self.shared.source.cast();
         let (pass, stride) = (self.shared.pass, self.shared.pass.input_stride());
         for (index, tile) in tiles.enumerate() {
             let row = index * pass.row_stride();
@@ -109,7 +124,7 @@ impl Block<'_> {
             // each product, of which the row is a part, as asserted.
             unsafe {
                 let to = (inputs.as_mut_ptr().add(row), stride);
-                pass.transform_input::<T, S>(s, self.shared.source, pass.place(tile), to);
+                pass.transform_input::<T, S, E>(s, source, pass.place(tile), to);
             }
         }
     }

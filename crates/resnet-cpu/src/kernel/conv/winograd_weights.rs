@@ -19,7 +19,7 @@
 
 use std::ops::Range;
 
-use resnet_simd::{Isa, Kernel, Simd};
+use resnet_simd::{Element, Isa, Kernel, Simd, Stored, bf16};
 
 use super::gather::{Table, zeros};
 use super::layout::Panel;
@@ -140,18 +140,21 @@ impl WinogradWeights {
         blocks * self.block_len() + self.chunks() * self.forward.transformed_len()
     }
 
-    /// `dw`, packed, from `x` and `dy`, whose lengths the caller has checked.
-    pub(super) fn run(
+    /// `dw`, packed, from `x` and `dy`.
+    ///
+    /// # Safety
+    /// `x` and `dy` are the whole tensors, of elements stored so, and do not change meanwhile.
+    pub(super) unsafe fn run(
         &self,
         isa: Isa,
         pool: &ThreadPool,
-        (x, dy): (&[f32], &[f32]),
+        (x, dy, stored): (*const (), *const (), Stored),
         dw: &mut [f32],
         scratch: &mut [f32],
     ) {
         let sums_len = self.chunks() * self.forward.transformed_len();
         let (sums, blocks) = scratch.split_at_mut(sums_len);
-        let gradient = Gradient { weights: self, x, dy, sums: DisjointMut::new(sums) };
+        let gradient = Gradient { weights: self, x, dy, stored, sums: DisjointMut::new(sums) };
         match self.split {
             Split::Chunks(chunks) => {
                 let blocks = DisjointMut::new(blocks);
@@ -203,11 +206,16 @@ impl WinogradWeights {
 /// The operands, as the tasks share them.
 struct Gradient<'a> {
     weights: &'a WinogradWeights,
-    x: &'a [f32],
-    dy: &'a [f32],
+    x: *const (),
+    dy: *const (),
+    /// How both are stored.
+    stored: Stored,
     /// `[chunk][panel][product][cin][width]`.
     sums: DisjointMut<'a, f32>,
 }
+
+// SAFETY: tasks read `x` and `dy`, which the caller of `run` lends for its time.
+unsafe impl Sync for Gradient<'_> {}
 
 /// Scratch for the transforms of a block.
 #[derive(Clone, Copy)]
@@ -270,57 +278,60 @@ impl Kernel for TransformRows<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        match self.gradient.weights.tiles() {
-            Tiles::Two => self.transform::<Two, S>(s),
-            Tiles::Four => self.transform::<Four, S>(s),
+        match (self.gradient.weights.tiles(), self.gradient.stored) {
+            (Tiles::Two, Stored::F32) => self.transform::<Two, S, f32>(s),
+            (Tiles::Four, Stored::F32) => self.transform::<Four, S, f32>(s),
+            (Tiles::Two, Stored::Bf16) => self.transform::<Two, S, bf16>(s),
+            (Tiles::Four, Stored::Bf16) => self.transform::<Four, S, bf16>(s),
         }
     }
 }
 
 impl TransformRows<'_> {
     #[inline(always)]
-    fn transform<T: Transform, S: Simd>(&self, s: S) {
+    fn transform<T: Transform, S: Simd, E: Element>(&self, s: S) {
         let weights = self.gradient.weights;
         let pass = &weights.forward;
         assert!(self.rows.end <= weights.block_tiles);
         for row in self.rows.clone() {
             let place = pass.place(self.first + row);
-            // SAFETY: `x` has the shape's length, as the caller of `run` checked; this row of each
+            // SAFETY: `x` is the whole tensor, as the caller of `run` says; this row of each
             // product lies inside `inputs`, and this task alone writes it.
             unsafe {
                 let to = (self.block.inputs.add(row * pass.row_stride()), weights.input_stride());
-                pass.transform_input::<T, S>(s, self.gradient.x.as_ptr(), place, to);
+                pass.transform_input::<T, S, E>(s, self.gradient.x.cast(), place, to);
             }
-            self.transform_output::<T, S>(s, row);
+            self.transform_output::<T, S, E>(s, row);
         }
     }
 
     /// `A dy Aᵀ` of one tile. Pixels and channels outside are zero.
     #[inline(always)]
-    fn transform_output<T: Transform, S: Simd>(&self, s: S, row: usize) {
+    fn transform_output<T: Transform, S: Simd, E: Element>(&self, s: S, row: usize) {
         let (weights, layout) = (self.gradient.weights, self.gradient.weights.layout());
         let (place, [h, w]) = (weights.forward.place(self.first + row), weights.forward.target);
-        let mut pixels = [zeros(); MAX_TRANSFORMED];
+        let dy: *const E = self.gradient.dy.cast();
+        let mut pixels = [zeros().cast::<E>(); MAX_TRANSFORMED];
         for y in 0..T::OUT.min(h - place.y) {
             for x in 0..T::OUT.min(w - place.x) {
                 let pixel = (place.image * h + place.y + y) * w + place.x + x;
-                pixels[y * T::OUT + x] = self.gradient.dy[pixel * layout.cout..].as_ptr();
+                pixels[y * T::OUT + x] = dy.wrapping_add(pixel * layout.cout);
             }
         }
         let half = s.half();
         for panel in (0..layout.panels()).map(|index| layout.panel(index)) {
             let at = panel.start / (9 * layout.cin) * weights.block_tiles + row * panel.width;
             let full = panel.width / S::LANES * S::LANES;
-            // SAFETY: each pointer is valid for `cout` floats: a pixel of `dy`, or zeros, of which
+            // SAFETY: each pointer is valid for `cout` elements: a pixel of `dy`, or zeros, of which
             // there are at least as many (checked by `fits`). The panel's row of this tile lies
             // inside `outputs` for each product, and this task alone writes it.
             unsafe {
                 let to = self.block.outputs.add(at);
                 for j in (0..full).step_by(S::LANES) {
-                    self.transform_column::<T, S>(s, &pixels, &panel, j, to);
+                    self.transform_column::<T, S, E>(s, &pixels, &panel, j, to);
                 }
                 for j in (full..panel.width).step_by(<S::Half as Simd>::LANES) {
-                    self.transform_column::<T, S::Half>(half, &pixels, &panel, j, to);
+                    self.transform_column::<T, S::Half, E>(half, &pixels, &panel, j, to);
                 }
             }
         }
@@ -331,10 +342,10 @@ impl TransformRows<'_> {
     /// # Safety
     /// `pixels` are valid for all channels of `dy`, `to` for the panel's row of each product.
     #[inline(always)]
-    unsafe fn transform_column<T: Transform, S: Simd>(
+    unsafe fn transform_column<T: Transform, S: Simd, E: Element>(
         &self,
         s: S,
-        pixels: &[*const f32; MAX_TRANSFORMED],
+        pixels: &[*const E; MAX_TRANSFORMED],
         panel: &Panel,
         j: usize,
         to: *mut f32,
@@ -346,9 +357,9 @@ impl TransformRows<'_> {
             let from = |at: usize| pixels[at].add(panel.first + j);
             let store = |p: usize, v| s.store_ptr(v, to.add(p * stride + j));
             if valid == S::LANES {
-                output_gradient_square::<T, S>(s, |at| s.load_ptr(from(at)), store);
+                output_gradient_square::<T, S>(s, |at| E::load_ptr(s, from(at)), store);
             } else {
-                let load = |at| s.load_partial(std::slice::from_raw_parts(from(at), valid));
+                let load = |at| E::load_partial(s, std::slice::from_raw_parts(from(at), valid));
                 output_gradient_square::<T, S>(s, load, store);
             }
         }

@@ -1,6 +1,6 @@
 //! Batch norm applied: `y = act(scale * z + shift + residual)`.
 
-use resnet_simd::{Isa, Simd};
+use resnet_simd::{Element, Isa, Simd};
 
 use crate::kernel::Source;
 use crate::kernel::lane::At;
@@ -18,13 +18,13 @@ pub struct Affine<'a> {
 
 /// What joins the normalised tensor before the activation.
 #[derive(Clone, Copy, Debug)]
-pub enum Join<'a> {
+pub enum Join<'a, E = f32> {
     /// Nothing.
     Nothing,
     /// A residual as it is.
-    Plain(&'a [f32]),
+    Plain(&'a [E]),
     /// A residual that is itself a batch norm's input: a projection shortcut.
-    Normed(&'a [f32], Affine<'a>),
+    Normed(&'a [E], Affine<'a>),
 }
 
 /// What is applied last.
@@ -55,8 +55,8 @@ impl Affine<'_> {
 }
 
 /// The kernel; `RELU` and the form of the residual are fixed before the loop.
-struct Apply<'a, R, const RELU: bool> {
-    z: Source<'a>,
+struct Apply<'a, R, E, const RELU: bool> {
+    z: Source<'a, E>,
     affine: Affine<'a>,
     residual: R,
 }
@@ -68,8 +68,8 @@ trait Residual: Sync {
 }
 
 struct Nothing;
-struct Plain<'a>(&'a [f32]);
-struct Normed<'a>(&'a [f32], Affine<'a>);
+struct Plain<'a, E>(&'a [E]);
+struct Normed<'a, E>(&'a [E], Affine<'a>);
 
 impl Residual for Nothing {
     fn scalar(&self, y: f32, _i: usize, _j: usize) -> f32 {
@@ -82,9 +82,9 @@ impl Residual for Nothing {
     }
 }
 
-impl Residual for Plain<'_> {
+impl<E: Element> Residual for Plain<'_, E> {
     fn scalar(&self, y: f32, i: usize, _j: usize) -> f32 {
-        y + self.0[i]
+        y + self.0[i].to_f32()
     }
 
     #[inline(always)]
@@ -93,9 +93,9 @@ impl Residual for Plain<'_> {
     }
 }
 
-impl Residual for Normed<'_> {
+impl<E: Element> Residual for Normed<'_, E> {
     fn scalar(&self, y: f32, i: usize, j: usize) -> f32 {
-        y + self.1.scalar(self.0[i], j)
+        y + self.1.scalar(self.0[i].to_f32(), j)
     }
 
     #[inline(always)]
@@ -104,7 +104,7 @@ impl Residual for Normed<'_> {
     }
 }
 
-impl<R: Residual, const RELU: bool> Map for Apply<'_, R, RELU> {
+impl<R: Residual, E: Element, const RELU: bool> Map for Apply<'_, R, E, RELU> {
     fn scalar(&self, old: f32, i: usize, j: usize) -> f32 {
         let y = self.affine.scalar(self.z.scalar(old, i), j);
         let y = self.residual.scalar(y, i, j);
@@ -124,13 +124,13 @@ impl<R: Residual, const RELU: bool> Map for Apply<'_, R, RELU> {
 ///
 /// # Panics
 /// If a tensor's length differs from `y`'s, or a channel vector's from the number of channels.
-pub fn apply(
+pub fn apply<E: Element>(
     isa: Isa,
     pool: &ThreadPool,
-    (z, affine): (Source<'_>, Affine<'_>),
-    join: Join<'_>,
+    (z, affine): (Source<'_, E>, Affine<'_>),
+    join: Join<'_, E>,
     activation: Activation,
-    y: &mut [f32],
+    y: &mut [E],
 ) {
     let channels = affine.scale.len();
     z.assert_len(y.len());
@@ -149,21 +149,21 @@ pub fn apply(
     }
 }
 
-fn with(
+fn with<E: Element>(
     isa: Isa,
     pool: &ThreadPool,
-    (z, affine): (Source<'_>, Affine<'_>),
+    (z, affine): (Source<'_, E>, Affine<'_>),
     residual: impl Residual,
     activation: Activation,
-    y: &mut [f32],
+    y: &mut [E],
 ) {
     let channels = affine.scale.len();
     match activation {
         Activation::Identity => {
-            map_rows(isa, pool, channels, y, Apply::<_, false> { z, affine, residual });
+            map_rows(isa, pool, channels, y, Apply::<_, E, false> { z, affine, residual });
         }
         Activation::Relu => {
-            map_rows(isa, pool, channels, y, Apply::<_, true> { z, affine, residual });
+            map_rows(isa, pool, channels, y, Apply::<_, E, true> { z, affine, residual });
         }
     }
 }

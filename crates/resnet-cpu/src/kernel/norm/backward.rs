@@ -4,7 +4,7 @@
 //! mask comes from the activation `y` where it was stored, else from `scale * z + shift`, rounded as
 //! [`apply`](super::apply) rounds it, so that both are the same bits. NaN masks as "off".
 
-use resnet_simd::{Isa, Simd};
+use resnet_simd::{Element, Isa, Simd};
 
 use super::Affine;
 use crate::kernel::Source;
@@ -15,16 +15,16 @@ use crate::threads::ThreadPool;
 
 /// Where the gradient passes.
 #[derive(Clone, Copy, Debug)]
-pub enum Mask<'a> {
+pub enum Mask<'a, E = f32> {
     /// Everywhere.
     Open,
     /// Where this tensor, the ReLU's output, is above 0.
-    Output(&'a [f32]),
+    Output(&'a [E]),
     /// Where `scale * z + shift` is above 0.
     Affine(Affine<'a>),
 }
 
-impl Mask<'_> {
+impl<E: Element> Mask<'_, E> {
     #[track_caller]
     fn assert_fits(self, len: usize, channels: usize) {
         match self {
@@ -37,7 +37,7 @@ impl Mask<'_> {
     fn scalar(self, dy: f32, z: f32, i: usize, j: usize) -> f32 {
         let open = match self {
             Mask::Open => return dy,
-            Mask::Output(y) => y[i],
+            Mask::Output(y) => y[i].to_f32(),
             Mask::Affine(affine) => affine.scalar(z, j),
         };
         if open > 0.0 { dy } else { 0.0 }
@@ -57,14 +57,14 @@ impl Mask<'_> {
 
 /// A batch norm's input and the mean that its gradient is centred on.
 #[derive(Clone, Copy, Debug)]
-pub struct Centred<'a> {
+pub struct Centred<'a, E = f32> {
     /// Input of the norm, `[rows][c]`.
-    pub z: &'a [f32],
+    pub z: &'a [E],
     /// Its mean, `[c]`.
     pub mean: &'a [f32],
 }
 
-impl Centred<'_> {
+impl<E: Element> Centred<'_, E> {
     #[track_caller]
     fn assert_fits(self, len: usize, channels: usize) {
         assert_eq!((self.z.len(), self.mean.len()), (len, channels));
@@ -72,16 +72,16 @@ impl Centred<'_> {
 }
 
 /// The terms `g` and `g * (z - mean)`.
-struct GradTerms<'a> {
-    dy: &'a [f32],
-    mask: Mask<'a>,
-    input: Centred<'a>,
+struct GradTerms<'a, E> {
+    dy: &'a [E],
+    mask: Mask<'a, E>,
+    input: Centred<'a, E>,
 }
 
-impl Terms<2> for GradTerms<'_> {
+impl<E: Element> Terms<2> for GradTerms<'_, E> {
     fn scalar(&self, i: usize, j: usize) -> [f32; 2] {
-        let z = self.input.z[i];
-        let g = self.mask.scalar(self.dy[i], z, i, j);
+        let z = self.input.z[i].to_f32();
+        let g = self.mask.scalar(self.dy[i].to_f32(), z, i, j);
         [g, g * (z - self.input.mean[j])]
     }
 
@@ -97,12 +97,12 @@ impl Terms<2> for GradTerms<'_> {
 ///
 /// # Panics
 /// If a slice does not have the length that `rows` says.
-pub fn grad_sums(
+pub fn grad_sums<E: Element>(
     isa: Isa,
     pool: &ThreadPool,
     rows: Rows,
-    (dy, mask): (&[f32], Mask<'_>),
-    input: Centred<'_>,
+    (dy, mask): (&[E], Mask<'_, E>),
+    input: Centred<'_, E>,
     partials: &mut [f32],
 ) {
     assert_eq!(dy.len(), rows.len());
@@ -112,14 +112,14 @@ pub fn grad_sums(
 }
 
 /// As [`GradTerms`], leaving `g` where `dy` was.
-struct MaskTerms<'a> {
-    mask: Mask<'a>,
-    input: Centred<'a>,
+struct MaskTerms<'a, E> {
+    mask: Mask<'a, E>,
+    input: Centred<'a, E>,
 }
 
-impl MapTerms<2> for MaskTerms<'_> {
+impl<E: Element> MapTerms<2> for MaskTerms<'_, E> {
     fn scalar(&self, old: f32, i: usize, j: usize) -> (f32, [f32; 2]) {
-        let z = self.input.z[i];
+        let z = self.input.z[i].to_f32();
         let g = self.mask.scalar(old, z, i, j);
         (g, [g, g * (z - self.input.mean[j])])
     }
@@ -137,12 +137,12 @@ impl MapTerms<2> for MaskTerms<'_> {
 ///
 /// # Panics
 /// If a slice does not have the length that `rows` says.
-pub fn grad_mask_sums(
+pub fn grad_mask_sums<E: Element>(
     isa: Isa,
     pool: &ThreadPool,
     rows: Rows,
-    (dy, mask): (&mut [f32], Mask<'_>),
-    input: Centred<'_>,
+    (dy, mask): (&mut [E], Mask<'_, E>),
+    input: Centred<'_, E>,
     partials: &mut [f32],
 ) {
     mask.assert_fits(rows.len(), rows.channels);
@@ -151,15 +151,15 @@ pub fn grad_mask_sums(
 }
 
 /// The terms of two batch norms that share `g`.
-struct PairTerms<'a> {
-    mask: Mask<'a>,
-    inputs: [Centred<'a>; 2],
+struct PairTerms<'a, E> {
+    mask: Mask<'a, E>,
+    inputs: [Centred<'a, E>; 2],
 }
 
-impl MapTerms<3> for PairTerms<'_> {
+impl<E: Element> MapTerms<3> for PairTerms<'_, E> {
     fn scalar(&self, old: f32, i: usize, j: usize) -> (f32, [f32; 3]) {
-        let g = self.mask.scalar(old, self.inputs[0].z[i], i, j);
-        let [first, second] = self.inputs.map(|input| g * (input.z[i] - input.mean[j]));
+        let g = self.mask.scalar(old, self.inputs[0].z[i].to_f32(), i, j);
+        let [first, second] = self.inputs.map(|input| g * (input.z[i].to_f32() - input.mean[j]));
         (g, [g, first, second])
     }
 
@@ -179,12 +179,12 @@ impl MapTerms<3> for PairTerms<'_> {
 ///
 /// # Panics
 /// If a slice does not have the length that `rows` says.
-pub fn grad_mask_sums_pair(
+pub fn grad_mask_sums_pair<E: Element>(
     isa: Isa,
     pool: &ThreadPool,
     rows: Rows,
-    (dy, mask): (&mut [f32], Mask<'_>),
-    inputs: [Centred<'_>; 2],
+    (dy, mask): (&mut [E], Mask<'_, E>),
+    inputs: [Centred<'_, E>; 2],
     partials: &mut [f32],
 ) {
     mask.assert_fits(rows.len(), rows.channels);
@@ -282,16 +282,16 @@ pub struct Coefficients<'a> {
     pub c: &'a [f32],
 }
 
-struct GradApply<'a> {
-    dy: Source<'a>,
-    mask: Mask<'a>,
-    input: Centred<'a>,
+struct GradApply<'a, E> {
+    dy: Source<'a, E>,
+    mask: Mask<'a, E>,
+    input: Centred<'a, E>,
     by: Coefficients<'a>,
 }
 
-impl Map for GradApply<'_> {
+impl<E: Element> Map for GradApply<'_, E> {
     fn scalar(&self, old: f32, i: usize, j: usize) -> f32 {
-        let z = self.input.z[i];
+        let z = self.input.z[i].to_f32();
         let g = self.mask.scalar(self.dy.scalar(old, i), z, i, j);
         self.by.a[j] * g + (self.by.b[j] * (z - self.input.mean[j]) + self.by.c[j])
     }
@@ -310,13 +310,13 @@ impl Map for GradApply<'_> {
 ///
 /// # Panics
 /// If a slice's length does not fit `dz` and the number of channels.
-pub fn grad_apply(
+pub fn grad_apply<E: Element>(
     isa: Isa,
     pool: &ThreadPool,
-    (dy, mask): (Source<'_>, Mask<'_>),
-    input: Centred<'_>,
+    (dy, mask): (Source<'_, E>, Mask<'_, E>),
+    input: Centred<'_, E>,
     by: Coefficients<'_>,
-    dz: &mut [f32],
+    dz: &mut [E],
 ) {
     let channels = by.a.len();
     assert_eq!((by.b.len(), by.c.len()), (channels, channels));

@@ -1,6 +1,6 @@
 //! Batch norm's statistics: partial sums over rows, and what follows from them.
 
-use resnet_simd::{Isa, Simd};
+use resnet_simd::{Element, Isa, Simd};
 
 use crate::kernel::Source;
 use crate::kernel::lane::At;
@@ -8,14 +8,14 @@ use crate::kernel::sums::{Rows, Terms, combine, sum_rows};
 use crate::threads::ThreadPool;
 
 /// The terms `z - pivot` and its square.
-struct Moments<'a> {
-    z: &'a [f32],
+struct Moments<'a, E> {
+    z: &'a [E],
     pivot: &'a [f32],
 }
 
-impl Terms<2> for Moments<'_> {
+impl<E: Element> Terms<2> for Moments<'_, E> {
     fn scalar(&self, i: usize, j: usize) -> [f32; 2] {
-        let d = self.z[i] - self.pivot[j];
+        let d = self.z[i].to_f32() - self.pivot[j];
         [d, d * d]
     }
 
@@ -31,11 +31,11 @@ impl Terms<2> for Moments<'_> {
 ///
 /// # Panics
 /// If a slice does not have the length that `rows` says.
-pub fn statistics(
+pub fn statistics<E: Element>(
     isa: Isa,
     pool: &ThreadPool,
     rows: Rows,
-    z: &[f32],
+    z: &[E],
     pivot: &[f32],
     partials: &mut [f32],
 ) {

@@ -22,7 +22,7 @@ impl Lowering<'_> {
         let dims = |i: usize| self.dims(node.inputs[i]);
         let dims_out = || self.dims(node.outputs[0]);
         match op {
-            Op::Normalize { mean, std } => {
+            Op::Normalize { mean, std, .. } => {
                 let scale = std.iter().map(|std| (1.0 / (255.0 * std)) as f32).collect();
                 let shift = mean.iter().zip(std).map(|(mean, std)| (-mean / std) as f32).collect();
                 Work::Normalize { x, y, scale, shift }

@@ -4,8 +4,10 @@ use resnet_core::executor::ExecutorError;
 use resnet_core::graph::{NodeId, TensorId};
 use resnet_core::op::Op;
 use resnet_core::{cost, graph::Node};
+use resnet_simd::Stored;
 
-use super::{Lowering, conv_shape};
+use super::Lowering;
+use super::conv::conv_shape;
 use crate::kernel::conv::ConvShape;
 use crate::kernel::int8::{Int8Output, Int8Plan};
 use crate::plan::int8::Int8Work;
@@ -67,7 +69,8 @@ impl Lowering<'_> {
             layout: Some(Layout::Plain),
             written: false,
         });
-        self.preparation.push(Step { name: self.name.clone(), work: pack(packed), macs: 0 });
+        let (name, stored) = (self.name.clone(), Stored::F32);
+        self.preparation.push(Step { name, work: pack(packed), stored, macs: 0 });
         packed
     }
 }

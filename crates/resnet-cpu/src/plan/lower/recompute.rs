@@ -49,7 +49,8 @@ impl Lowering<'_> {
             let Work::NormApply { z, coefficients, residual, relu, .. } = work else {
                 unreachable!("only what a batch norm makes is dropped")
             };
-            let y = self.floats(graph.ty(tensor).len());
+            let y = self.plain_buffer(tensor);
+            self.stored = super::stored(graph.ty(tensor).dtype);
             self.name = format!("{}.again", graph.get(tensor).name);
             self.push(Work::NormApply { z, coefficients, residual, relu, y });
             self.slots[tensor.0 as usize] = Some(y);
