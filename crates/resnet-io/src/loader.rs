@@ -56,7 +56,7 @@ pub struct LoaderSpec {
     pub seed: u64,
     /// How often samples come, how batches are cut, and which piece of them is made here.
     pub order: Order,
-    /// Threads that make batches, at least one.
+    /// Threads that make batches, at least one; no more than two a processor are started.
     pub workers: usize,
 }
 

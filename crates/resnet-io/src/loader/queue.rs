@@ -3,7 +3,8 @@
 //! A batch is cut into pieces; workers claim pieces in order, fill free buffers and put them into a table.
 //! Whoever brings the last piece of a batch joins them. The consumer takes step after step. One mutex and two
 //! condition variables; the lock is held only to move buffers. How many batches lie ready or begun does not
-//! depend on the number of workers, so memory does not either.
+//! depend on the number of workers, and of these there are no more than can be of use, each with a decoded picture:
+//! so memory has a bound that is the machine's, whatever number is asked for.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -22,6 +23,9 @@ const AHEAD: usize = 4;
 const PIECES: usize = 16;
 /// Pieces whose pictures are asked for before they are claimed, where pictures come from far away: two batches.
 const ASKED: usize = 2 * PIECES;
+/// Workers for each processor, at most: while one decodes, another may wait for a disk. More would only wait for each
+/// other, each with a picture and what the allocator keeps for its thread.
+const WORKERS_PER_PROCESSOR: usize = 2;
 
 /// The batches of one epoch, in order. Dropping it stops and joins the workers.
 pub struct Batches {
@@ -77,7 +81,9 @@ struct Claim {
 impl Batches {
     pub(super) fn start(filler: Arc<Filler>, epoch: u32, first_step: usize) -> Batches {
         let (order, steps) = (filler.order(epoch), filler.steps_per_epoch());
-        let count = filler.spec.workers.clamp(1, AHEAD * PIECES);
+        let processors = thread::available_parallelism().map_or(1, usize::from);
+        let most = (WORKERS_PER_PROCESSOR * processors).min(AHEAD * PIECES);
+        let count = filler.spec.workers.clamp(1, most);
         let state = State {
             next_claim: (first_step, 0),
             asked: VecDeque::new(),

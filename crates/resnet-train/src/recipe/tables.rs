@@ -118,8 +118,8 @@ table! {
         std: Vec<f64> = resnet_core::build::IMAGENET_STD.to_vec();
         /// Turns pictures as their EXIF data say, in training, evaluation and later use.
         exif: bool = true;
-        /// Threads that decode and augment, on top of the computing ones. Results do not depend on
-        /// it.
+        /// Threads that decode and augment, on top of the computing ones; two a processor at most.
+        /// Results do not depend on it.
         workers: usize = 1;
         /// Reads every picture before training starts, and does not start if one is broken. Without
         /// it, another takes the place of a broken one in training, and evaluation leaves it out.
