@@ -3,6 +3,7 @@
 mod gif;
 mod jpeg;
 mod modes;
+mod tiff;
 
 use std::io::Cursor;
 
@@ -23,9 +24,9 @@ const JPEG_START: [u8; 3] = [0xff, 0xd8, 0xff];
 /// How every GIF begins.
 const GIF_START: [u8; 4] = *b"GIF8";
 
-/// Decodes a picture as it is stored: JPEG, PNG, GIF (its first frame), BMP or WebP.
+/// Decodes a picture as it is stored: JPEG, PNG, GIF (its first frame), BMP, WebP or TIFF (its first picture).
 ///
-/// Orientation in EXIF is not applied, as Pillow and torchvision do not.
+/// Orientation in EXIF is not applied, as Pillow and torchvision do not; that of a TIFF always, as they do.
 ///
 /// # Errors
 /// When the bytes are no picture, a damaged or truncated one, or one beyond [`MAX_PIXELS`]; `name`
@@ -62,6 +63,8 @@ pub fn decode_by(name: &str, bytes: &[u8], exif: Exif) -> Result<Image, DataErro
         decode_jpeg(name, bytes, exif)
     } else if bytes.starts_with(&GIF_START) {
         decode_gif(name, bytes)
+    } else if tiff::is_tiff(bytes) {
+        decode_tiff(name, bytes)
     } else {
         decode_other(name, bytes, exif)
     }
@@ -123,6 +126,16 @@ fn decode_gif(name: &str, bytes: &[u8]) -> Result<Image, DataError> {
     check_size(name, width, height)?;
     let size = (width as usize, height as usize);
     gif::pixels(bytes, size).map_err(|reason| damaged(&reason))
+}
+
+fn decode_tiff(name: &str, bytes: &[u8]) -> Result<Image, DataError> {
+    let damaged =
+        |reason: String| DataError::Decode { name: name.into(), reason: one_line(&reason) };
+    let header = tiff::header(bytes).map_err(damaged)?;
+    check_size(name, header.width, header.height)?;
+    let pixels = tiff::pixels(bytes, &header).map_err(damaged)?;
+    let (width, height) = (header.width as usize, header.height as usize);
+    Ok(upright(Image { width, height, pixels }, header.orientation))
 }
 
 /// Whether a PNG stores alpha, rather than a value that is to be seen through.
@@ -204,7 +217,7 @@ fn kind_of(bytes: &[u8]) -> &'static str {
     } else if std::str::from_utf8(start).is_ok() {
         "text"
     } else {
-        "no format of JPEG, PNG, GIF, BMP and WebP"
+        "no format of JPEG, PNG, GIF, BMP, WebP and TIFF"
     }
 }
 

@@ -332,7 +332,7 @@ impl DataError {
                 "a smaller --batch-size, or none: the recipe's is made to fit".into()
             }
             DataError::NotAnImage { .. } | DataError::Decode { .. } => {
-                "JPEG, PNG, GIF, BMP and WebP are read; open the file elsewhere, or leave it out"
+                "JPEG, PNG, GIF, BMP, WebP and TIFF are read; open the file elsewhere, or leave it out"
                     .into()
             }
             DataError::UnknownGeneratedKey { .. } | DataError::GeneratedValue { .. } => {

@@ -28,7 +28,7 @@ One picture that cannot be read does not stop the others; the exit status is 1 t
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Options {
-    /// Picture files: JPEG, PNG, GIF, BMP or WebP
+    /// Picture files: JPEG, PNG, GIF, BMP, WebP or TIFF
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
     /// How many classes to name

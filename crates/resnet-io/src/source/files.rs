@@ -10,7 +10,7 @@ use super::{Asked, Encoded, Source, sample_id};
 use crate::error::DataError;
 
 /// Endings of picture files, in any case.
-const EXTENSIONS: [&str; 6] = ["jpg", "jpeg", "png", "gif", "bmp", "webp"];
+const EXTENSIONS: [&str; 8] = ["jpg", "jpeg", "png", "gif", "bmp", "webp", "tif", "tiff"];
 
 /// Whether a file is a picture by its name.
 pub(super) fn is_picture(path: &str) -> bool {
