@@ -9,14 +9,13 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::decode::{Exif, decode_by};
 use crate::encode;
 use crate::error::{DataError, io_at};
-use crate::readable::pool;
+use crate::readable::{for_each, pool};
 use crate::resize::{Filter, resize, shorter_side};
 use crate::source::{DataSet, Encoded, Source};
 use crate::weights::atomic;
@@ -100,7 +99,7 @@ pub fn pack(
                     on_sample(1);
                     packed
                 };
-                range.into_par_iter().map(one).collect::<Vec<_>>()
+                for_each(source, range, one)
             });
             write_shard(&path, files, &mut report)?;
         }

@@ -9,12 +9,10 @@ mod measure;
 mod statistics;
 mod twins;
 
-use rayon::prelude::*;
-
 pub use self::findings::{ClassCount, Finding, Problem, Summary};
 pub use self::measure::{BadKind, Good, Measured, Picture};
 pub use self::statistics::{Side, Statistics};
-use crate::readable::pool;
+use crate::readable::{for_each, pool};
 use crate::source::{DataSet, Source};
 
 /// What a picture is for.
@@ -78,7 +76,7 @@ pub fn survey(set: &DataSet, threads: usize, on_sample: &(dyn Fn() + Sync)) -> S
                 on_sample();
                 measured
             };
-            (0..source.len()).into_par_iter().map(measure).collect::<Vec<_>>()
+            for_each(source, 0..source.len(), measure)
         });
         survey.pictures.extend(measured);
     }

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use crate::decode::decode;
 use crate::error::DataError;
 use crate::picture::ImageRef;
-use crate::readable::pool;
+use crate::readable::{in_parts, pool};
 use crate::source::{Encoded, Source};
 
 /// Sums over all pictures of a source. They are whole numbers, so their order does not matter.
@@ -43,10 +43,15 @@ impl Statistics {
             on_sample();
             sums
         };
+        let mut all = Statistics::default();
         pool(threads).install(|| {
-            let parts = (0..source.len()).into_par_iter().fold(Statistics::default, measure);
-            parts.reduce(Statistics::default, Statistics::merged)
-        })
+            in_parts(source, 0..source.len(), |part| {
+                let sums = part.into_par_iter().fold(Statistics::default, measure);
+                let sums = sums.reduce(Statistics::default, Statistics::merged);
+                all = std::mem::take(&mut all).merged(sums);
+            });
+        });
+        all
     }
 
     fn add(&mut self, source: &dyn Source, index: usize) -> Result<(), DataError> {

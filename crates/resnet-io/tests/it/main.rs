@@ -1,6 +1,7 @@
 //! Tests of `resnet-io` from the outside, in one binary.
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+mod ahead;
 mod augment;
 mod cifar;
 mod decode;
