@@ -4,14 +4,14 @@
     python3 parquet.py crates/resnet-io/tests/fixtures/parquet      (datasets 5)
 
 Two parts of one set, of pictures whose red value is their number, in row groups of two; below codecs/, the first
-file once for each way to compress that others write.
+file once for each way to compress that others write; labels.parquet has any number of classes a picture.
 """
 import io
 import pathlib
 import sys
 
 import pyarrow.parquet
-from datasets import ClassLabel, Dataset, Features, Image, Value
+from datasets import ClassLabel, Dataset, Features, Image, List, Value
 from PIL import Image as Pillow
 
 NAMES = ["cat", "dog", "newt"]
@@ -38,6 +38,12 @@ def main(folder):
         Dataset.from_dict(rows, features=features).to_parquet(folder / f"{name}.parquet", batch_size=2)
 
 
+def several(folder):
+    features = Features({"image": Image(), "labels": List(ClassLabel(names=NAMES))})
+    rows = {"image": [{"bytes": png(n), "path": None} for n in range(4)], "labels": [[2, 0], [], [1], [2]]}
+    Dataset.from_dict(rows, features=features).to_parquet(folder / "codecs" / "labels.parquet")
+
+
 def recompress(folder):
     table = pyarrow.parquet.read_table(folder / f"{next(iter(PARTS))}.parquet")
     (folder / "codecs").mkdir(exist_ok=True)
@@ -47,3 +53,4 @@ def recompress(folder):
 
 main(pathlib.Path(sys.argv[1]))
 recompress(pathlib.Path(sys.argv[1]))
+several(pathlib.Path(sys.argv[1]))

@@ -1,7 +1,8 @@
 //! Packing a set into tar shards: fewer, larger files, optionally of smaller pictures.
 //!
 //! A shard `train-000007.tar` holds `class/file` of so many samples in the source's order, and beside each
-//! picture its class as a number, as WebDataset has it; `classes.txt` names them. A shard is written under
+//! picture its class as a number, as WebDataset has it; `classes.txt` names them. Where pictures have any number
+//! of classes, there are no folders, and a `.json` beside each picture has an array of numbers. A shard is written under
 //! another name, synced, read back and compared, then renamed: so one that is there is whole, and a packing
 //! that was stopped goes on behind the last. `pack.json` says what the shards were made from and how.
 
@@ -17,7 +18,7 @@ use crate::encode;
 use crate::error::{DataError, io_at};
 use crate::readable::{for_each, pool};
 use crate::resize::{Filter, resize, shorter_side};
-use crate::source::{DataSet, Encoded, Source};
+use crate::source::{DataSet, Encoded, Labels, Source};
 use crate::weights::atomic;
 
 /// How to pack.
@@ -75,9 +76,6 @@ pub fn pack(
         .into_iter()
         .filter_map(|(name, source)| source.as_ref().map(|source| (name, source.as_ref())))
         .collect();
-    if parts.iter().any(|(_, source)| source.is_multi_label()) {
-        return Err(DataError::NeedsOneClass { what: "packing" });
-    }
     prepare(options, &parts)?;
     let pool = pool(options.threads);
     let mut report = PackReport::default();
@@ -116,7 +114,13 @@ fn prepare(options: &PackOptions, parts: &[(&str, &dyn Source)]) -> Result<(), D
         let mut hash = xxhash_rust::xxh64::Xxh64::new(0);
         for index in 0..source.len() {
             hash.update(&source.id(index).to_le_bytes());
-            hash.update(&source.label(index).to_le_bytes());
+            match source.labels(index) {
+                Labels::One(label) => hash.update(&label.to_le_bytes()),
+                Labels::Many(labels) => {
+                    hash.update(&(labels.len() as u64).to_le_bytes());
+                    labels.iter().for_each(|label| hash.update(&label.to_le_bytes()));
+                }
+            }
         }
         (name.to_string(), source.len(), format!("{:016x}", hash.digest()))
     };
@@ -145,21 +149,26 @@ fn prepare(options: &PackOptions, parts: &[(&str, &dyn Source)]) -> Result<(), D
     write(&path, &text)
 }
 
-/// A file of a shard: its name without the ending, the ending, its bytes, its class.
+/// A picture of a shard, and the file beside it that says its class.
 struct Packed {
+    /// The name of both without the ending.
     stem: String,
     extension: String,
     bytes: Vec<u8>,
-    label: u32,
+    label_extension: &'static str,
+    label: String,
 }
 
 fn packed(source: &dyn Source, index: usize, options: &PackOptions) -> Result<Packed, DataError> {
-    let label = source.label(index);
-    let class = &source.classes()[label as usize];
+    let labels = source.labels(index);
+    let class = match labels {
+        Labels::One(label) => Some(&source.classes()[label as usize]),
+        Labels::Many(_) => None,
+    };
     let key = source.key(index);
-    let inside = key.strip_prefix(&format!("{class}/")).map(str::to_string);
+    let inside = class.and_then(|class| key.strip_prefix(&format!("{class}/")));
     // Without folders in its name, a sample is called by its name or record.
-    let inside = inside.unwrap_or_else(|| key.replace(['/', ':', '\\'], "-"));
+    let inside = inside.map_or_else(|| key.replace(['/', ':', '\\'], "-"), str::to_string);
     let (stem, extension) = match inside.rsplit_once('.') {
         Some((stem, extension)) if !extension.contains('-') => (stem, extension),
         _ => (inside.as_str(), "png"),
@@ -180,8 +189,15 @@ fn packed(source: &dyn Source, index: usize, options: &PackOptions) -> Result<Pa
             }
         }
     };
-    let (stem, extension) = (format!("{class}/{stem}"), extension.to_string());
-    Ok(Packed { stem, extension, bytes, label })
+    let (stem, label_extension, label) = match (class, labels) {
+        (Some(class), _) => (format!("{class}/{stem}"), "cls", source.label(index).to_string()),
+        // A sample's name ends at its first dot: what is left may be another's too.
+        (None, labels) => {
+            let label = serde_json::json!({ "labels": labels.as_slice() });
+            (format!("{index:08}-{}", stem.replace('.', "-")), "json", label.to_string())
+        }
+    };
+    Ok(Packed { stem, extension: extension.to_string(), bytes, label_extension, label })
 }
 
 fn write_shard(
@@ -192,7 +208,7 @@ fn write_shard(
     let mut builder = tar::Builder::new(Vec::new());
     let mut images = 0;
     for file in files {
-        let Packed { stem, extension, bytes, label } = match file {
+        let Packed { stem, extension, bytes, label_extension, label } = match file {
             Ok(file) => file,
             Err(error) => {
                 report.broken.push(error.to_string());
@@ -201,7 +217,7 @@ fn write_shard(
         };
         let appended =
             append(&mut builder, &format!("{stem}.{extension}"), &bytes).and_then(|()| {
-                append(&mut builder, &format!("{stem}.cls"), label.to_string().as_bytes())
+                append(&mut builder, &format!("{stem}.{label_extension}"), label.as_bytes())
             });
         appended.map_err(io_at(path))?;
         images += 1;

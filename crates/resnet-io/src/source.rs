@@ -9,6 +9,7 @@ mod idx;
 mod imagenet;
 mod kept;
 mod keyed;
+mod labels;
 mod layout;
 mod list;
 mod multi_label;

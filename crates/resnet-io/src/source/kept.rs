@@ -51,16 +51,16 @@ pub(super) fn write(
 /// The most bytes that a compressed archive may unpack to: a bomb must not fill every disk.
 const MAX_UNPACKED: u64 = 1 << 40;
 
-/// A compressed archive as it is now.
+/// A file of packed pictures as it is now.
 #[derive(Debug)]
-pub(super) struct Packed<'a> {
+pub(super) struct Packed {
     /// What it is called, on this machine or any.
-    pub(super) address: &'a str,
+    pub(super) address: String,
     /// What tells this state of it from another; without it, what is unpacked is not kept.
     pub(super) version: Option<String>,
 }
 
-/// An archive that was unpacked.
+/// A file that was unpacked.
 #[derive(Debug)]
 pub(super) struct Unpacked {
     pub(super) file: File,
@@ -70,41 +70,63 @@ pub(super) struct Unpacked {
 
 /// What is in an archive compressed by gzip: unpacked before, or now, from what `open` reads.
 ///
-/// It is kept in `cache`, in place of that of an earlier state of the archive; without such a folder, or if it
-/// cannot be written, in a file without a name that ends with the program.
-///
 /// # Errors
 /// When the archive cannot be read or is damaged, or the disk is full.
 pub(super) fn unpacked<R: Read>(
-    packed: &Packed<'_>,
+    packed: &Packed,
     cache: Option<&Path>,
     open: impl Fn() -> Result<R, DataError>,
     fail: impl Fn(io::Error) -> DataError,
 ) -> Result<Unpacked, DataError> {
-    let unpack = |to: &mut File| -> Result<(), DataError> {
-        let mut reader = MultiGzDecoder::new(open()?).take(MAX_UNPACKED + 1);
-        let bytes = io::copy(&mut reader, to).map_err(&fail)?;
-        if MAX_UNPACKED < bytes {
-            let found = format!("an archive of more than {} GiB", MAX_UNPACKED >> 30);
-            return Err(DataError::NotASet { place: packed.address.to_string(), found });
-        }
-        to.seek(SeekFrom::Start(0)).map_err(&fail)?;
-        Ok(())
-    };
+    keep(
+        packed,
+        ".tar",
+        cache,
+        |_| true,
+        |to| {
+            let mut reader = MultiGzDecoder::new(open()?).take(MAX_UNPACKED + 1);
+            let bytes = io::copy(&mut reader, to).map_err(&fail)?;
+            if MAX_UNPACKED < bytes {
+                let found = format!("an archive of more than {} GiB", MAX_UNPACKED >> 30);
+                return Err(DataError::NotASet { place: packed.address.clone(), found });
+            }
+            Ok(())
+        },
+    )
+}
+
+/// What `unpack` writes: written before, as far as it `is_whole`, or now.
+///
+/// It is kept in `cache` with this ending, in place of that of an earlier state; without such a folder, or if it
+/// cannot be written, in a file without a name that ends with the program.
+///
+/// # Errors
+/// What `unpack` says, or when the disk is full.
+pub(super) fn keep(
+    packed: &Packed,
+    ending: &str,
+    cache: Option<&Path>,
+    mut is_whole: impl FnMut(&mut File) -> bool,
+    unpack: impl FnOnce(&mut File) -> Result<(), DataError>,
+) -> Result<Unpacked, DataError> {
     let cache = cache.filter(|cache| is_writable(cache));
     if let Some((cache, version)) = cache.zip(packed.version.as_ref()) {
-        let stem = name_of(packed.address);
-        let path = cache.join(format!("{stem}-{}.tar", name_of(version)));
-        if let Ok(file) = File::open(&path) {
+        let stem = name_of(&packed.address);
+        let path = cache.join(format!("{stem}-{}{ending}", name_of(version)));
+        if let Ok(mut file) = File::open(&path)
+            && is_whole(&mut file)
+        {
             return Ok(Unpacked { file, made: None });
         }
-        remove_earlier(cache, &stem);
+        remove_earlier(cache, &stem, ending);
         write(&path, |file| unpack(file.as_file_mut()))?;
         let file = File::open(&path).map_err(io_at(&path))?;
         return Ok(Unpacked { file, made: Some(path) });
     }
-    let mut file = tempfile::tempfile().map_err(&fail)?;
+    let fail = |source| DataError::Io { path: packed.address.clone().into(), source };
+    let mut file = tempfile::tempfile().map_err(fail)?;
     unpack(&mut file)?;
+    file.seek(SeekFrom::Start(0)).map_err(fail)?;
     Ok(Unpacked { file, made: None })
 }
 
@@ -113,12 +135,12 @@ fn is_writable(folder: &Path) -> bool {
     fs::create_dir_all(folder).is_ok() && NamedTempFile::new_in(folder).is_ok()
 }
 
-/// Removes what was unpacked of an archive that has changed since.
-fn remove_earlier(cache: &Path, stem: &str) {
+/// Removes what was unpacked of a file that has changed since.
+fn remove_earlier(cache: &Path, stem: &str, ending: &str) {
     for entry in fs::read_dir(cache).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let name = name.to_string_lossy();
-        if name.starts_with(stem) && name.ends_with(".tar") {
+        if name.starts_with(stem) && name.ends_with(ending) {
             // It only takes room.
             let _ = fs::remove_file(entry.path());
         }

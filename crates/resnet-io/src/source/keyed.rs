@@ -1,14 +1,17 @@
 //! Tar shards as WebDataset writes them: files that share a name make a sample.
 //!
 //! `000123.jpg` and `000123.cls` are a picture and its class, as text; or `000123.json` has it under
-//! `label`, `cls` or `class`. Source: <https://github.com/webdataset/webdataset>, "The WebDataset Format":
+//! `label`, `cls` or `class`, or several in an array there or under `labels`. Source: <https://github.com/webdataset/webdataset>, "The WebDataset Format":
 //! the name of a sample ends at the first dot behind the last slash.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::Source;
-use super::files::{PictureFiles, Sample, is_picture};
+use serde_json::Value;
+
+use super::DataSet;
+use super::files::{Sample, is_picture};
+use super::labels::{self, Named};
 use super::place::{Entry, Store};
 use crate::error::DataError;
 
@@ -43,14 +46,20 @@ pub(super) fn samples(
     store: &Arc<Store>,
     entries: Vec<Entry>,
     names: Option<Vec<String>>,
-) -> Result<Option<Arc<dyn Source>>, DataError> {
-    let mut labels = HashMap::new();
+) -> Result<DataSet, DataError> {
+    let mut labels: HashMap<(u32, String), Named> = HashMap::new();
     for entry in entries.iter().filter(|entry| is_label(&entry.path)) {
         if let Some(label) = store.label(entry)? {
-            labels.insert((entry.archive, key(&entry.path).to_string()), label);
+            let key = (entry.archive, key(&entry.path).to_string());
+            // A `.json` beside a `.cls` is about other things.
+            if entry.path.ends_with(".cls") {
+                labels.insert(key, label);
+            } else {
+                labels.entry(key).or_insert(label);
+            }
         }
     }
-    let (mut samples, mut texts) = (Vec::new(), Vec::new());
+    let (mut samples, mut named) = (Vec::new(), Vec::new());
     for entry in entries.into_iter().filter(|entry| is_picture(&entry.path)) {
         let own = labels.get(&(entry.archive, key(&entry.path).to_string()));
         let Some(label) = own else {
@@ -58,32 +67,55 @@ pub(super) fn samples(
             let found = "no class beside it, in a .cls or .json file of its name".to_string();
             return Err(DataError::NotASet { place, found });
         };
-        texts.push(label.clone());
+        named.push(label.clone());
         samples.push(Sample { entry, name_at: 0, label: 0, group: None });
     }
+    with_labels(store.clone(), samples, &named, names)
+}
+
+/// Files of archives with what was said of their classes.
+///
+/// # Errors
+/// The first file that has one class where those before it have lists of them, or the other way round.
+pub(super) fn with_labels(
+    store: Arc<Store>,
+    samples: Vec<Sample>,
+    named: &[Named],
+    names: Option<Vec<String>>,
+) -> Result<DataSet, DataError> {
     if samples.is_empty() {
-        return Ok(None);
+        return Ok(DataSet::default());
     }
-    let (classes, labels) = classes(&texts, names);
-    for (sample, label) in samples.iter_mut().zip(labels) {
-        sample.label = label;
-    }
-    Ok(Some(Arc::new(PictureFiles::new(store.clone(), classes, samples))))
+    let classes = labels::classes((0..).zip(named), Vec::new(), names).map_err(|(at, found)| {
+        let Entry { archive, path, .. } = &samples.get(at as usize).unwrap_or(&samples[0]).entry;
+        let place = store.name(*archive, path);
+        DataError::NotASet { place, found }
+    })?;
+    let notices = classes.notice.clone().into_iter().collect();
+    Ok(DataSet { train: Some(classes.source(store, samples)), notices, ..DataSet::default() })
 }
 
 /// What a label file says.
-pub(super) fn label(path: &str, bytes: &[u8]) -> Option<String> {
+pub(super) fn label(path: &str, bytes: &[u8]) -> Option<Named> {
     let text = std::str::from_utf8(bytes).ok()?;
     if path.ends_with(".cls") {
-        return Some(text.trim().to_string());
+        return Some(Named::One(text.trim().to_string()));
     }
-    let value: serde_json::Value = serde_json::from_str(text).ok()?;
-    let label = ["label", "cls", "class"].iter().find_map(|key| value.get(key))?;
-    Some(text_of(label))
+    let value: Value = serde_json::from_str(text).ok()?;
+    let many = |labels: &[Value]| Named::Many(labels.iter().map(text_of).collect());
+    match ["label", "cls", "class"].iter().find_map(|key| value.get(key)) {
+        Some(Value::Array(labels)) => Some(many(labels)),
+        Some(label) => Some(Named::One(text_of(label))),
+        None => match value.get("labels")? {
+            Value::Array(labels) => Some(many(labels)),
+            Value::Null => Some(many(&[])),
+            label => Some(many(std::slice::from_ref(label))),
+        },
+    }
 }
 
 /// A JSON value as text: a text without its quotes.
-pub(super) fn text_of(value: &serde_json::Value) -> String {
+pub(super) fn text_of(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_string)
 }
 

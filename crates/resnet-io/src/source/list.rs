@@ -6,8 +6,6 @@
 //! some are held back. The class is `label`, `class`, `class_name`, `category` or `target`; [`labels`] says
 //! how a line names several. Without a header, the first column is the path and the second the class.
 
-mod labels;
-
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -16,11 +14,11 @@ use serde_json::Value;
 
 use super::files::{PictureFiles, Sample, is_picture};
 use super::keyed::text_of;
+use super::labels::{self, Classes, LabelColumns, Named};
 use super::layout::Part;
 use super::place::{Entry, Store};
 use super::{DataSet, MultiLabel, Source};
 use crate::error::DataError;
-use labels::{Classes, LabelColumns, Named};
 
 const PATHS: [&str; 7] =
     ["path", "file", "file_name", "filename", "image", "image_path", "filepath"];

@@ -220,9 +220,12 @@ pub(super) fn open_shards(
     if let Some(first) = paths.first()
         && Start::of(&start(first)?) == Start::Parquet
     {
-        let open = |path: &PathBuf| Ok((path.clone(), File::open(path).map_err(io_at(path))?));
-        let files = paths.iter().map(open).collect::<Result<_, DataError>>()?;
-        return Ok(DataSet { train: Some(parquet::open(files, beside)?), ..DataSet::default() });
+        let open = |path: &PathBuf| {
+            let content = File::open(path).map_err(io_at(path))?;
+            Ok(parquet::Table { name: path.clone(), packed: place::packed_here(path)?, content })
+        };
+        let tables = paths.iter().map(open).collect::<Result<_, DataError>>()?;
+        return parquet::open(tables, beside, cache);
     }
     let (store, entries, notices) = place::list_archives(paths, cache)?;
     Ok(with_notices(notices, by_content(store, entries, beside, place)?))
@@ -242,8 +245,7 @@ pub(super) fn by_content(
     place: &str,
 ) -> Result<DataSet, DataError> {
     if keyed::is_keyed(&entries) {
-        let train = keyed::samples(&Arc::new(store), entries, beside.class_names())?;
-        return Ok(DataSet { train, ..DataSet::default() });
+        return keyed::samples(&Arc::new(store), entries, beside.class_names());
     }
     by_folder(Arc::new(store), entries, beside, place)
 }

@@ -11,6 +11,7 @@ use rayon::prelude::*;
 use super::Asked;
 use super::kept::{self, Packed, Unpacked};
 use super::keyed;
+use super::labels::Named;
 #[cfg(feature = "remote")]
 use super::remote::Objects;
 use crate::error::DataError;
@@ -69,7 +70,7 @@ impl Store {
     }
 
     /// What a file says that has the class of the picture beside it.
-    pub(super) fn label(&self, entry: &Entry) -> Result<Option<String>, DataError> {
+    pub(super) fn label(&self, entry: &Entry) -> Result<Option<Named>, DataError> {
         match self {
             Store::Folder(_) | Store::Archives(_) => {
                 Ok(keyed::label(&entry.path, &self.read(entry)?))
@@ -219,7 +220,7 @@ pub(super) fn list_opened(
         list_archive(name, number, &opened.file)
     });
     let entries: Vec<Vec<Entry>> = listed.collect::<Result<_, _>>()?;
-    let notices = made_notice(&opened).into_iter().collect();
+    let notices = made_notice(&opened, "archive").into_iter().collect();
     let archive =
         |(name, opened): (&PathBuf, Unpacked)| Archive { path: name.clone(), content: opened.file };
     let archives = names.iter().zip(opened).map(archive).collect();
@@ -227,15 +228,15 @@ pub(super) fn list_opened(
 }
 
 /// How much room what was unpacked now takes, and where.
-fn made_notice(opened: &[Unpacked]) -> Option<String> {
+pub(super) fn made_notice(opened: &[Unpacked], what: &str) -> Option<String> {
     let made: Vec<&Unpacked> = opened.iter().filter(|opened| opened.made.is_some()).collect();
     let folder = made.first()?.made.as_ref()?.parent()?;
     let sizes = made.iter().filter_map(|opened| opened.file.metadata().ok());
     let bytes: u64 = sizes.map(|metadata| metadata.len()).sum();
     let (count, megabytes) = (made.len(), bytes.div_ceil(1_000_000));
-    let what = if count == 1 { "1 archive".to_string() } else { format!("{count} archives") };
+    let end = if count == 1 { "" } else { "s" };
     Some(format!(
-        "{what} unpacked into {megabytes} MB in {}, where the next start finds it; remove it when it is no longer wanted",
+        "{count} {what}{end} unpacked into {megabytes} MB in {}, where the next start finds it; remove it when it is no longer wanted",
         folder.display()
     ))
 }
@@ -249,13 +250,19 @@ fn open_archive(path: &Path, cache: Option<&Path>) -> Result<Unpacked, DataError
     if start != GZIP_START {
         return Ok(Unpacked { file, made: None });
     }
-    let metadata = file.metadata().map_err(fail)?;
+    let packed = packed_here(path)?;
+    let open = || File::open(path).map(BufReader::new).map_err(fail);
+    kept::unpacked(&packed, cache, open, fail)
+}
+
+/// A packed file of this machine, as it is now.
+pub(super) fn packed_here(path: &Path) -> Result<Packed, DataError> {
+    let fail = |source| DataError::Io { path: path.into(), source };
+    let metadata = fs::metadata(path).map_err(fail)?;
     let modified = metadata.modified().map_err(fail)?;
     let version = Some(format!("{} {modified:?}", metadata.len()));
     let address = fs::canonicalize(path).map_err(fail)?.display().to_string();
-    let packed = Packed { address: &address, version };
-    let open = || File::open(path).map(BufReader::new).map_err(fail);
-    kept::unpacked(&packed, cache, open, fail)
+    Ok(Packed { address, version })
 }
 
 fn list_archive(path: &Path, number: u32, mut file: &File) -> Result<Vec<Entry>, DataError> {

@@ -10,8 +10,16 @@ fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/parquet")
 }
 
+/// Options that keep nothing: what cannot be a folder is none.
+fn options() -> OpenOptions {
+    OpenOptions {
+        cache: Some(fixtures().join("train-00001-of-00002.parquet/none")),
+        ..OpenOptions::default()
+    }
+}
+
 fn opened(address: &Path) -> DataSet {
-    open(address.to_str().unwrap(), &OpenOptions::default()).unwrap()
+    open(address.to_str().unwrap(), &options()).unwrap()
 }
 
 /// (key, class, red value) of each sample.
@@ -82,13 +90,57 @@ fn pictures_are_the_same_bytes_from_every_codec() {
 }
 
 #[test]
+fn a_list_of_classes_is_any_number_of_them() {
+    let set = opened(&fixtures().join("codecs/labels.parquet"));
+    assert_eq!(set.notices, ["any number of 3 classes a picture"]);
+    let train = set.train.unwrap();
+    assert!(train.is_multi_label());
+    assert_eq!(train.classes(), ["cat", "dog", "newt"]);
+    let labels = |index| train.labels(index).as_slice().to_vec();
+    assert_eq!([0, 1, 2, 3].map(labels), [vec![0, 2], vec![], vec![1], vec![2]]);
+}
+
+#[test]
+fn pictures_are_copied_once_and_again_when_the_file_is_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = folder.path().join("cache");
+    let options = OpenOptions { cache: Some(cache.clone()), ..OpenOptions::default() };
+    let path = folder.path().join("a.parquet");
+    let put = |name: &str| fs::write(&path, fs::read(fixtures().join(name)).unwrap()).unwrap();
+    let content = || {
+        let set = open(path.to_str().unwrap(), &options).unwrap();
+        (samples(set.train.unwrap().as_ref()), set.notices)
+    };
+    let copies = || -> Vec<(PathBuf, std::time::SystemTime)> {
+        let entries = fs::read_dir(&cache).unwrap().map(Result::unwrap);
+        entries.map(|entry| (entry.path(), entry.metadata().unwrap().modified().unwrap())).collect()
+    };
+    put("train-00000-of-00002.parquet");
+    let (first, notices) = content();
+    assert_eq!((first.len(), first[2].1.as_str()), (3, "dog"));
+    assert!(notices[0].starts_with("1 Parquet file unpacked into 1 MB in "), "{notices:?}");
+    let made = copies();
+    assert_eq!(made.len(), 1);
+    assert_eq!(content(), (first.clone(), vec![]));
+    assert_eq!(copies(), made);
+    // One that was cut short is made again.
+    let copy = fs::read(&made[0].0).unwrap();
+    fs::write(&made[0].0, &copy[..copy.len() - 9]).unwrap();
+    assert_eq!(content().0, first);
+    assert_eq!(fs::read(&made[0].0).unwrap(), copy);
+    put("validation-00000-of-00001.parquet");
+    assert_eq!(content().0.len(), 1);
+    assert_eq!(copies().len(), 1);
+}
+
+#[test]
 fn files_cut_short_or_altered_are_errors_that_name_them() {
     let folder = tempfile::tempdir().unwrap();
     let whole = fs::read(fixtures().join("train-00001-of-00002.parquet")).unwrap();
     let path = folder.path().join("a.parquet");
     let try_with = |bytes: &[u8]| {
         fs::write(&path, bytes).unwrap();
-        open(path.to_str().unwrap(), &OpenOptions::default()).err().map(|error| error.to_string())
+        open(path.to_str().unwrap(), &options()).err().map(|error| error.to_string())
     };
     for len in [4, 5, 100, whole.len() / 2, whole.len() - 1] {
         let error = try_with(&whole[..len]).expect("a part of a file is none");

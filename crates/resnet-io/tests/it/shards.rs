@@ -195,6 +195,79 @@ fn a_packed_set_is_the_set() {
     assert_eq!(after.notices, [""; 0]);
 }
 
+/// The names of each sample's classes.
+fn classes_of(source: &dyn Source) -> Vec<Vec<String>> {
+    let name = |&label: &u32| source.classes()[label as usize].clone();
+    (0..source.len()).map(|i| source.labels(i).as_slice().iter().map(name).collect()).collect()
+}
+
+#[test]
+fn a_json_file_beside_a_picture_may_have_any_number_of_classes() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.tar");
+    write_tar(
+        &path,
+        &[
+            ("0.jpg", b"0"),
+            ("0.json", b"{\"labels\": [\"sun\", \"rain\"], \"author\": \"x\"}"),
+            ("1.jpg", b"1"),
+            ("1.json", b"{\"labels\": []}"),
+            ("2.jpg", b"2"),
+            ("2.json", b"{\"label\": [\"rain\"]}"),
+        ],
+    );
+    let set = opened(&path);
+    assert_eq!(set.notices, ["any number of 2 classes a picture"]);
+    let train = set.train.unwrap();
+    assert!(train.is_multi_label());
+    assert_eq!(classes_of(train.as_ref()), [vec!["rain", "sun"], vec![], vec!["rain"]]);
+    // One class and a file about other things.
+    write_tar(&path, &[("0.jpg", b"0"), ("0.cls", b"0"), ("0.json", b"{\"labels\": [3]}")]);
+    let train = opened(&path).train.unwrap();
+    assert!(!train.is_multi_label());
+    assert_eq!((train.classes().len(), train.label(0)), (1, 0));
+    write_tar(
+        &path,
+        &[("0.jpg", b"0"), ("0.cls", b"0"), ("1.jpg", b""), ("1.json", b"{\"labels\": [3]}")],
+    );
+    let Err(error) = open(path.to_str().unwrap(), &OpenOptions::default()) else {
+        panic!("opened two kinds of classes")
+    };
+    assert!(
+        error.to_string().contains("a.tar:1.jpg: not an image set: a list of classes"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_packed_set_of_any_number_of_classes_is_the_set() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, out) = (folder.path().join("data"), folder.path().join("packed"));
+    tree(&data, &["x/a.1.png", "x/a.2.png", "x/b.png", "y/b.png", "y/c.png"]);
+    // The class of number 0 is none's.
+    fs::write(data.join("classes.txt"), "fog\nrain\nsun\n").unwrap();
+    let lines = "path,labels,split\nx/a.1.png,1|2,train\nx/a.2.png,,train\nx/b.png,2,train\n\
+                 y/b.png,1,val\ny/c.png,2|1,val\n";
+    let list = data.join("list.csv");
+    fs::write(&list, lines).unwrap();
+    let report = packed(&list, &options(&out)).unwrap();
+    assert_eq!((report.shards, report.images, report.broken.len()), (3, 5, 0));
+    let (before, after) = (opened(&list), opened(&out));
+    for (before, after) in [(before.train, after.train), (before.val, after.val)] {
+        let (before, after) = (before.unwrap(), after.unwrap());
+        assert!(after.is_multi_label());
+        assert_eq!(after.classes(), ["fog", "rain", "sun"]);
+        assert_eq!(classes_of(after.as_ref()), classes_of(before.as_ref()));
+        for index in 0..before.len() {
+            assert_eq!(bytes(after.as_ref(), index), bytes(before.as_ref(), index));
+        }
+    }
+    // Other classes are another set, even of the same pictures.
+    fs::write(&list, lines.replace("y/c.png,2|1", "y/c.png,2|0")).unwrap();
+    let Err(error) = packed(&list, &options(&out)) else { panic!("packed over another set") };
+    assert!(matches!(error, DataError::OtherPack { .. }), "{error}");
+}
+
 #[test]
 fn a_packing_that_was_stopped_goes_on_and_another_is_refused() {
     let folder = tempfile::tempdir().unwrap();

@@ -16,6 +16,7 @@ use super::server::{Object, Remote};
 use crate::error::DataError;
 use crate::source::kept;
 use crate::source::keyed;
+use crate::source::labels::Named;
 use crate::source::place::{self, Entry};
 
 /// Archives that are looked at or read through at once.
@@ -23,7 +24,7 @@ const AT_ONCE: usize = 16;
 /// The most bytes of a file that says a picture's class.
 const MAX_LABEL: u64 = 1 << 20;
 /// The form of what is kept; another one is read anew.
-const FORM: u32 = 1;
+const FORM: u32 = 2;
 
 /// An archive: its files and the classes that it states.
 #[derive(Debug, Serialize, Deserialize)]
@@ -36,7 +37,7 @@ pub(super) struct Index {
     /// Path, offset, length.
     pub(super) files: Vec<(Box<str>, u64, u64)>,
     /// What label files say, by their offsets.
-    pub(super) labels: Vec<(u64, Box<str>)>,
+    pub(super) labels: Vec<(u64, Named)>,
 }
 
 impl Index {
@@ -136,7 +137,7 @@ fn read_through(archive: &Remote, object: &Object) -> Result<Index, DataError> {
         if keyed::is_label(path) && entry.size() <= MAX_LABEL {
             let (offset, mut bytes) = (entry.raw_file_position(), Vec::new());
             entry.read_to_end(&mut bytes)?;
-            labels.extend(keyed::label(path, &bytes).map(|label| (offset, label.into())));
+            labels.extend(keyed::label(path, &bytes).map(|label| (offset, label)));
         }
         Ok(())
     });

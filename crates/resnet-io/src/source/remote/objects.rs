@@ -9,6 +9,7 @@ use super::ahead::{Ahead, Answer, Key, Run, Wanted};
 use super::server::{Fault, Object, Remote, Server};
 use crate::error::DataError;
 use crate::source::Asked;
+use crate::source::labels::Named;
 use crate::source::place::Entry;
 
 /// Where entries are.
@@ -17,7 +18,7 @@ pub(in crate::source) struct Objects {
     /// The archives, if they are in some.
     archives: Vec<Object>,
     /// What label files say, by archive and offset.
-    labels: HashMap<(u32, u64), Box<str>>,
+    labels: HashMap<(u32, u64), Named>,
     ahead: Arc<Ahead>,
 }
 
@@ -31,7 +32,7 @@ impl Objects {
     pub(super) fn archives(
         folder: Remote,
         archives: Vec<Object>,
-        labels: HashMap<(u32, u64), Box<str>>,
+        labels: HashMap<(u32, u64), Named>,
     ) -> Objects {
         Objects { folder, archives, labels, ahead: Arc::new(Ahead::new()) }
     }
@@ -53,8 +54,8 @@ impl Objects {
     }
 
     /// What a file says that has the class of the picture beside it.
-    pub(in crate::source) fn label(&self, entry: &Entry) -> Option<String> {
-        self.labels.get(&(entry.archive, entry.offset)).map(ToString::to_string)
+    pub(in crate::source) fn label(&self, entry: &Entry) -> Option<Named> {
+        self.labels.get(&(entry.archive, entry.offset)).cloned()
     }
 
     /// The bytes of an entry: those that were asked for, or asked for now.

@@ -15,6 +15,7 @@ use super::server::{Fault, Object, Remote, Server};
 use crate::error::{DataError, RemoteFault, io_at};
 use crate::source::beside::Beside;
 use crate::source::kept::{Packed, Unpacked};
+use crate::source::labels::Named;
 use crate::source::open::{self as local, Start};
 use crate::source::place::{self, Entry, Store, is_hidden_path};
 use crate::source::{DataSet, OpenOptions, files, idx, kept, list, parquet, shards};
@@ -177,12 +178,13 @@ impl Place {
         let looked = first.look()?;
         match Start::of(&first.start(512, &looked)?) {
             Start::Parquet => {
-                let files = at_once(shards, |file| {
-                    let object = file.look()?;
-                    Ok((file.address().into(), ObjectFile::new(file.clone(), object)))
+                let tables = at_once(shards, |file| {
+                    let (object, address) = (file.look()?, file.address());
+                    let packed = Packed { address: address.clone(), version: object.version() };
+                    let content = ObjectFile::new(file.clone(), object);
+                    Ok(parquet::Table { name: address.into(), packed, content })
                 })?;
-                let train = parquet::open(files, &beside)?;
-                Ok(DataSet { train: Some(train), ..DataSet::default() })
+                parquet::open(tables, &beside, self.cache.as_deref())
             }
             Start::Gzip => {
                 let names: Vec<PathBuf> = shards.iter().map(|file| file.address().into()).collect();
@@ -197,7 +199,7 @@ impl Place {
                 let mut labels = HashMap::new();
                 for (number, (object, index)) in (0..).zip(indices) {
                     entries.extend(index.entries(number));
-                    let of = |(offset, label): &(u64, Box<str>)| ((number, *offset), label.clone());
+                    let of = |(offset, label): &(u64, Named)| ((number, *offset), label.clone());
                     labels.extend(index.labels.iter().map(of));
                     objects.push(object);
                 }
@@ -210,7 +212,7 @@ impl Place {
     /// What is in a compressed archive on a server.
     fn unpacked(&self, file: &Remote) -> Result<Unpacked, DataError> {
         let (object, address) = (file.look()?, file.address());
-        let packed = Packed { address: &address, version: object.version() };
+        let packed = Packed { address: address.clone(), version: object.version() };
         let open = || Ok(Reader::new(file.server.clone(), object.clone()));
         let fail = |error| unwrapped(error, &address);
         kept::unpacked(&packed, self.cache.as_deref(), open, fail)

@@ -157,8 +157,7 @@ fn lists_parquet_webdataset_and_records_come_from_a_bucket() {
             moto.put(&format!("hf/{name}"), &fs::read(fixtures.join(&name)).unwrap());
         }
     }
-    let (hf, local) =
-        (opened("hf"), open(fixtures.to_str().unwrap(), &OpenOptions::default()).unwrap());
+    let (hf, local) = (opened("hf"), open(fixtures.to_str().unwrap(), &options).unwrap());
     let ids = |source: Arc<dyn Source>| (0..source.len()).map(|i| source.id(i)).collect::<Vec<_>>();
     assert_eq!(ids(hf.val.unwrap()), ids(local.val.unwrap()));
     assert_eq!(ids(hf.train.unwrap()), ids(local.train.unwrap()));

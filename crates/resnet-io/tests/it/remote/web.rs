@@ -262,10 +262,18 @@ fn parquet_and_records_come_over_http_too() {
     let (server, cache) = (serve(Manner::Breaks { tags: true }), tempfile::tempdir().unwrap());
     let name = "train-00000-of-00002.parquet";
     server.put(name, fs::read(fixtures.join(name)).unwrap());
-    let local =
-        train(open(fixtures.join(name).to_str().unwrap(), &OpenOptions::default()).unwrap());
+    let local = train(open(fixtures.join(name).to_str().unwrap(), &options(cache.path())).unwrap());
     let source = train(open(&server.url(name), &options(cache.path())).unwrap());
     assert_eq!(source.classes(), local.classes());
+    // Its pictures are kept: the next start asks what it is, and copies nothing.
+    server.requests();
+    let again = train(open(&server.url(name), &options(cache.path())).unwrap());
+    let Encoded::File(bytes) = again.read(2).unwrap() else { panic!("files") };
+    let Encoded::File(expected) = local.read(2).unwrap() else { panic!("files") };
+    assert!(bytes == expected);
+    let requests = server.requests();
+    let mut bodies = requests.iter().filter(|(method, ..)| method == "GET");
+    assert!(bodies.all(|(_, _, range)| *range == Some((0, 512))), "{requests:?}");
     let keys = |source: &dyn Source| (0..source.len()).map(|i| source.key(i)).collect::<Vec<_>>();
     assert_eq!(keys(source.as_ref()), keys(local.as_ref()));
     // CIFAR's records are copied, once.

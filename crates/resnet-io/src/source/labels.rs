@@ -1,4 +1,4 @@
-//! The classes that a line of a list names: one, or several.
+//! The classes that a line of a list, a row or a file names: one, or several.
 //!
 //! One stands in a column `label` (or `class`, `class_name`, `category`, `target`). Several stand in a column
 //! `labels` (`tags`, `classes`, `categories`, `finding labels`), between `|` where any line of the list has
@@ -9,9 +9,15 @@
 //! Sources: the NIH's ChestX-ray14 has `|` in `Finding Labels`, fastai's PASCAL blanks in `labels`, Kaggle's
 //! Planet blanks in `tags`, its Plant Pathology columns of 0 and 1, Hugging Face's metadata.jsonl arrays.
 
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::super::keyed::{self, text_of};
+use super::files::{PictureFiles, Sample};
+use super::keyed::{self, text_of};
+use super::place::Store;
+use super::{MultiLabel, Source};
 
 const LABEL: [&str; 5] = ["label", "class", "class_name", "category", "target"];
 const LABELS: [&str; 6] =
@@ -21,6 +27,7 @@ const LABELS: [&str; 6] =
 const SEPARATORS: [char; 3] = ['|', ';', ','];
 
 /// The classes of a line, as text.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) enum Named {
     /// Exactly one.
     One(String),
@@ -116,6 +123,20 @@ pub(super) struct Classes {
     pub(super) is_multi_label: bool,
     /// How lines with any number were understood.
     pub(super) notice: Option<String>,
+}
+
+impl Classes {
+    /// Files with their classes, in the order of the lines.
+    pub(super) fn source(self, store: Arc<Store>, mut samples: Vec<Sample>) -> Arc<dyn Source> {
+        for (sample, labels) in samples.iter_mut().zip(&self.labels) {
+            sample.label = labels.first().copied().unwrap_or(0);
+        }
+        let files = Arc::new(PictureFiles::new(store, self.names.clone(), samples));
+        match self.is_multi_label {
+            true => Arc::new(MultiLabel::new(files, self.names, self.labels)),
+            false => files,
+        }
+    }
 }
 
 /// Classes and labels of all lines. `columns` are the names of those that have a column of their own; `names`
