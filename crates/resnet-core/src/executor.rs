@@ -108,6 +108,9 @@ pub trait Executor {
     /// [`ExecutorError::UnknownState`].
     fn export(&self, name: &str) -> Result<Vec<f32>, ExecutorError>;
 
+    /// Bytes of all state, and of what compiled graphs need to run, as far as that is planned ahead.
+    fn memory_bytes(&self) -> usize;
+
     /// Names and shapes of all state tensors, in the order in which they were created.
     fn states(&self) -> Vec<(String, Vec<usize>)>;
 }

@@ -351,6 +351,12 @@ impl<R: Real> Executor for ReferenceExecutor<R> {
         Ok(self.export_f64(name)?.into_iter().map(|v| v as f32).collect())
     }
 
+    /// Of the state alone.
+    fn memory_bytes(&self) -> usize {
+        let elements = self.states.iter().map(|state| state.shape.iter().product::<usize>());
+        elements.sum::<usize>() * size_of::<R>()
+    }
+
     fn states(&self) -> Vec<(String, Vec<usize>)> {
         self.states.iter().map(|state| (state.name.clone(), state.shape.clone())).collect()
     }

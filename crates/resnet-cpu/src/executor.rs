@@ -88,11 +88,6 @@ impl CpuExecutor {
         &self.step(step).plan
     }
 
-    /// Bytes of the arena and of all state.
-    pub fn memory_bytes(&self) -> usize {
-        4 * self.arena.len() + self.states.bytes()
-    }
-
     fn step(&self, step: StepId) -> &Compiled {
         self.compiled[step.0].as_ref().expect("the step was released")
     }
@@ -226,6 +221,10 @@ impl Executor for CpuExecutor {
 
     fn export(&self, name: &str) -> Result<Vec<f32>, ExecutorError> {
         self.states.export(name)
+    }
+
+    fn memory_bytes(&self) -> usize {
+        4 * self.arena.len() + self.states.bytes()
     }
 
     fn states(&self) -> Vec<(String, Vec<usize>)> {

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+pub(crate) use self::plain::gigabytes;
 use crate::score::{Quality, Score};
 
 /// The keys whose values depend on time, and on nothing else does their presence depend.
@@ -80,6 +81,10 @@ pub struct Start {
     pub resumed_step: u64,
     /// The instruction set that is computed with.
     pub isa: String,
+    /// Bytes for weights, activations and gradients; they depend on the number of threads, and so are
+    /// not written down.
+    #[serde(skip)]
+    pub memory_bytes: u64,
 }
 
 /// One update of the parameters.

@@ -7,6 +7,7 @@
 
 mod broken;
 mod report;
+mod start;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -136,33 +137,6 @@ impl<'a> Trainer<'a> {
         };
         trainer.report_start(notices)?;
         Ok(trainer)
-    }
-
-    fn report_start(&mut self, notices: Vec<String>) -> Result<(), TrainError> {
-        let (setup, recipe) = (self.setup, &self.setup.recipe);
-        let weights = match self.progress.step {
-            0 => setup.weights_from.clone(),
-            step => format!("{} after step {step}", self.run.checkpoints().last.display()),
-        };
-        let steps_per_epoch = self.steps_per_epoch();
-        self.report.note(Event::Start(event::Start {
-            run: self.run.path().into(),
-            params: setup.params,
-            steps: recipe.train.epochs * steps_per_epoch,
-            seed: recipe.train.seed,
-            model: setup.spec.name.clone(),
-            weights,
-            epochs: recipe.train.epochs,
-            batch_size: recipe.train.batch_size,
-            steps_per_epoch,
-            train_images: setup.train.source().len(),
-            val_images: setup.val.as_ref().map_or(0, |val| val.source().len()),
-            classes: setup.classes.len(),
-            lr: recipe.learning_rate(),
-            resumed_step: self.progress.step,
-            isa: self.progress.isa.clone(),
-        }))?;
-        notices.into_iter().try_for_each(|notice| self.report.note(Event::Notice(notice)))
     }
 
     fn steps_per_epoch(&self) -> u64 {

@@ -26,11 +26,12 @@ impl fmt::Display for Start {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Start { weights, model, params, run, isa, .. } = self;
         let Start { train_images, val_images, classes, epochs, batch_size, .. } = self;
-        let Start { steps_per_epoch, steps, seed, lr, .. } = self;
+        let Start { steps_per_epoch, steps, seed, lr, memory_bytes, .. } = self;
         writeln!(f, "weights: {weights}")?;
         writeln!(
             f,
-            "model: {model}, {params} parameters, {classes} classes; computing with {isa}"
+            "model: {model}, {params} parameters, {classes} classes; computing with {isa}, {} of memory",
+            gigabytes(*memory_bytes)
         )?;
         writeln!(f, "data: {train_images} images to train on, {val_images} to evaluate")?;
         writeln!(
@@ -46,6 +47,11 @@ impl fmt::Display for Start {
             step => write!(f, " (resumed after step {step})"),
         }
     }
+}
+
+/// An amount of memory as people know it from their machines.
+pub(crate) fn gigabytes(bytes: u64) -> String {
+    format!("{:.2} GB", bytes as f64 / 1e9)
 }
 
 impl fmt::Display for Step {

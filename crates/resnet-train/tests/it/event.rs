@@ -24,6 +24,7 @@ fn events() -> Vec<Event> {
             lr: 0.1,
             resumed_step: 40,
             isa: "avx2".into(),
+            memory_bytes: 1_234_000_000,
         }),
         Event::Notice("something".into()),
         Event::Step(Step {
@@ -89,7 +90,7 @@ fn events_are_plain_lines() {
     let lines = events().iter().map(|event| format!("{event}\n")).collect::<String>();
     insta::assert_snapshot!(lines, @r#"
 weights: fresh, by seed 7
-model: resnet20, 269722 parameters, 10 classes; computing with avx2
+model: resnet20, 269722 parameters, 10 classes; computing with avx2, 1.23 GB of memory
 data: 5000 images to train on, 1000 to evaluate
 plan: 2 epochs of 40 steps of 128 images (80 steps in all), learning rate up to 0.1, seed 7
 run: runs/a (resumed after step 40)
