@@ -43,6 +43,8 @@ const MIN_BLOCK_TILES: usize = 16;
 const MAX_BLOCK_TILES: usize = 256;
 /// Tiles of one task of such a block's transforms.
 const TASK_TILES: usize = 4;
+/// Tasks of the transform back for each thread, where there are so many inputs.
+const TASKS_PER_THREAD: usize = 4;
 /// Floats between the transforms of two products, beyond their own: a power of two apart, the
 /// stores of one tile would share a cache set.
 const PRODUCT_GAP: usize = 16;
@@ -168,12 +170,12 @@ impl WinogradWeights {
             Split::Shared => self.run_shared(isa, pool, &gradient, blocks),
         }
         let (sums, dw) = (&*sums, DisjointMut::new(dw));
-        pool.run(self.layout().panels(), &|index| {
-            let panel = self.layout().panel(index);
-            let len = 9 * self.layout().cin * panel.width;
-            // SAFETY: panels have ranges of their own.
-            let dw = unsafe { dw.slice(panel.start..panel.start + len) };
-            isa.run(TransformBack { weights: self, sums: &sums[self.sums_start(&panel, 0)..], dw });
+        let panels = self.layout().panels();
+        let parts = (TASKS_PER_THREAD * pool.threads()).div_ceil(panels).min(self.layout().cin);
+        pool.run(panels * parts, &|task| {
+            let panel = self.layout().panel(task / parts);
+            let inputs = part(task % parts, parts, self.layout().cin);
+            isa.run(TransformBack { weights: self, sums, dw, panel, inputs });
         });
     }
 
@@ -412,12 +414,14 @@ impl Kernel for Multiply<'_> {
     }
 }
 
-/// The sums of one panel, chunk after chunk, transformed back: `dw = Gᵀ u G`.
+/// The sums of some inputs of a panel, chunk after chunk, transformed back: `dw = Gᵀ u G`.
 struct TransformBack<'a> {
     weights: &'a WinogradWeights,
-    /// From the panel's first of the first chunk on.
+    /// Of all chunks.
     sums: &'a [f32],
-    dw: &'a mut [f32],
+    dw: DisjointMut<'a, f32>,
+    panel: Panel,
+    inputs: Range<usize>,
 }
 
 impl Kernel for TransformBack<'_> {
@@ -436,14 +440,20 @@ impl TransformBack<'_> {
     /// By vectors of eight or fewer: every panel is whole ones of those.
     #[inline(always)]
     fn transform<T: Transform, S: Simd>(self, s: S) {
-        let TransformBack { weights, sums, dw } = self;
-        let (len, chunk) = (dw.len() / 9, weights.forward.transformed_len());
-        for i in (0..len).step_by(S::LANES) {
+        let TransformBack { weights, sums, dw, panel, inputs } = self;
+        let sums = &sums[weights.sums_start(&panel, 0)..];
+        let (len, chunk) =
+            (weights.layout().cin * panel.width, weights.forward.transformed_len());
+        for i in (inputs.start * panel.width..inputs.end * panel.width).step_by(S::LANES) {
             let load = |product: usize| {
                 let of = |at: usize| s.load(&sums[at * chunk + product * len + i..]);
                 (1..weights.chunks()).fold(of(0), |sum, at| s.add(sum, of(at)))
             };
-            weight_gradient_square::<T, S>(s, load, |tap, v| s.store(v, &mut dw[tap * len + i..]));
+            weight_gradient_square::<T, S>(s, load, |tap, v| {
+                let at = panel.start + tap * len + i;
+                // SAFETY: a task is alone with its inputs of its panel.
+                s.store(v, unsafe { dw.slice(at..at + S::LANES) });
+            });
         }
     }
 }
