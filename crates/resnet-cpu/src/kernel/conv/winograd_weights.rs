@@ -442,8 +442,7 @@ impl TransformBack<'_> {
     fn transform<T: Transform, S: Simd>(self, s: S) {
         let TransformBack { weights, sums, dw, panel, inputs } = self;
         let sums = &sums[weights.sums_start(&panel, 0)..];
-        let (len, chunk) =
-            (weights.layout().cin * panel.width, weights.forward.transformed_len());
+        let (len, chunk) = (weights.layout().cin * panel.width, weights.forward.transformed_len());
         for i in (inputs.start * panel.width..inputs.end * panel.width).step_by(S::LANES) {
             let load = |product: usize| {
                 let of = |at: usize| s.load(&sums[at * chunk + product * len + i..]);
