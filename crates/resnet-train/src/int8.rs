@@ -58,8 +58,7 @@ pub fn int8_graph(
 /// Build options of an evaluation in batches of `batch`.
 fn options(preprocess: &Preprocess, batch: usize) -> BuildOptions {
     let (mean, std) = (preprocess.mean.clone(), preprocess.std.clone());
-    let (mode, stored) = (Mode::Evaluation, DType::F32);
-    BuildOptions { batch, mode, mean, std, stored, features: false }
+    BuildOptions { mean, std, ..BuildOptions::imagenet(batch, Mode::Evaluation) }
 }
 
 /// A model in f32 whose activations are watched.

@@ -210,8 +210,7 @@ pub fn network(name: &str) -> Result<NetworkSpec, TrainError> {
 /// The forward graph of one picture, whose state is what files hold.
 fn one_picture(spec: &NetworkSpec) -> Result<Graph, TrainError> {
     let (mean, std) = (vec![0.0; spec.input.channels], vec![1.0; spec.input.channels]);
-    let (batch, mode, stored) = (1, Mode::Evaluation, DType::F32);
-    let options = BuildOptions { batch, mode, mean, std, stored, features: false };
+    let options = BuildOptions { mean, std, ..BuildOptions::imagenet(1, Mode::Evaluation) };
     Ok(forward(spec, &options)?)
 }
 

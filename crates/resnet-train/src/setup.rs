@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use resnet_core::build::{BuildOptions, Mode, forward};
 use resnet_core::cost;
-use resnet_core::op::{BinaryCrossEntropy, CrossEntropy, DType};
+use resnet_core::op::{BinaryCrossEntropy, CrossEntropy};
+use resnet_core::precision::Precision;
 use resnet_core::spec::{NetworkSpec, ShortcutKind, StemKind, StemSpec};
 use resnet_core::step::{Decay, Loss, SgdOptions, Targets};
 use resnet_io::augment::Step;
@@ -23,7 +24,7 @@ use crate::engine::{Plan, StateTensor};
 use crate::error::TrainError;
 use crate::model::{colour_of, fresh_states, matched_states, network};
 use crate::preprocess::{Preprocess, SMALL_PICTURE, for_channels, usual_resize};
-use crate::recipe::{self, DecayGroup, LossKind, Recipe, TrainPrecision};
+use crate::recipe::{self, DecayGroup, LossKind, Recipe};
 
 /// A run that can begin.
 pub struct Setup {
@@ -226,10 +227,7 @@ impl Setup {
                 _ => Targets::Dense,
             },
             seed: self.recipe.train.seed,
-            stored: match self.recipe.train.precision {
-                TrainPrecision::F32 => DType::F32,
-                TrainPrecision::Bf16 => DType::Bf16,
-            },
+            stored: Precision::from(self.recipe.train.precision).stored(),
             activations: None,
         }
     }
@@ -489,7 +487,6 @@ fn first_weights(
 
 fn count_params(spec: &NetworkSpec, preprocess: &Preprocess) -> Result<u64, TrainError> {
     let (mean, std) = (preprocess.mean.clone(), preprocess.std.clone());
-    let (batch, mode, stored) = (1, Mode::Evaluation, DType::F32);
-    let options = BuildOptions { batch, mode, mean, std, stored, features: false };
+    let options = BuildOptions { mean, std, ..BuildOptions::imagenet(1, Mode::Evaluation) };
     Ok(cost::total_params(&forward(spec, &options)?))
 }

@@ -3,11 +3,10 @@
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
-use resnet_core::precision::Precision;
 use resnet_io::DataError;
 use resnet_train::TrainError;
 use resnet_train::event::{End, Event};
-use resnet_train::recipe::{self, Assignment, Recipe, RecipeText, TrainPrecision};
+use resnet_train::recipe::{self, Assignment, Recipe, RecipeText};
 use resnet_train::run_folder::RunFolder;
 use resnet_train::setup::{BatchSize, Setup, prepare};
 use resnet_train::trainer::{Control, Moment, train};
@@ -90,10 +89,7 @@ impl Training {
         on_event: &mut dyn FnMut(&Event),
         on_moment: Option<&dyn Fn(Moment)>,
     ) -> Result<End, TrainError> {
-        let isa = self.device.arithmetic(match self.recipe().train.precision {
-            TrainPrecision::F32 => Precision::F32,
-            TrainPrecision::Bf16 => Precision::Bf16,
-        });
+        let isa = self.device.arithmetic(self.recipe().train.precision.into());
         let control = Control { stop, on_event, on_moment, isa };
         train(&self.setup, &self.folder, self.device.executor(), control)
     }

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use resnet::core::build::{BuildOptions, Mode, forward};
 use resnet::core::cost::{self, LayerCost};
-use resnet::core::op::DType;
 use resnet::core::spec::NetworkSpec;
 use resnet::core::zoo;
 use resnet::cpu::Isa;
@@ -75,14 +74,8 @@ pub(crate) fn run(options: &Options, view: &View) -> Outcome {
     }
     let channels = vec![0.0; spec.input.channels];
     let scale = vec![1.0; spec.input.channels];
-    let build = BuildOptions {
-        batch: 1,
-        mode: Mode::Evaluation,
-        mean: channels,
-        std: scale,
-        stored: DType::F32,
-        features: false,
-    };
+    let build =
+        BuildOptions { mean: channels, std: scale, ..BuildOptions::imagenet(1, Mode::Evaluation) };
     let graph = forward(&spec, &build).map_err(|error| {
         let hint = "a larger `--size`, or `--stem small`".to_owned();
         Failure::new(error, Some(hint)).context(spec.name.clone())

@@ -1,4 +1,4 @@
-//! Two-dimensional convolution and its gradients, direct, in f32.
+//! Two-dimensional convolution and its gradients, in f32, of activations stored in f32 or bf16.
 //!
 //! ```text
 //! y [n,oy,ox,co] = Σ_ky,kx,ci x[n, oy·stride + ky·dilation − pad, ox·stride + kx·dilation − pad, ci] · w[co,ci,ky,kx]

@@ -3,6 +3,7 @@
 //! The declarations make the typed structures, their defaults, the list of known keys (for unknown
 //! ones and their suggestions) and `docs/recipes.md`.
 
+use resnet_core::precision::Precision;
 use resnet_core::spec::{NetworkSpec, ShortcutKind, StemKind};
 use resnet_io::augment::Step;
 use resnet_io::loader::{LastBatch, Sampling};
@@ -328,6 +329,15 @@ pub enum TrainPrecision {
     F32,
     /// Their upper halves.
     Bf16,
+}
+
+impl From<TrainPrecision> for Precision {
+    fn from(precision: TrainPrecision) -> Precision {
+        match precision {
+            TrainPrecision::F32 => Precision::F32,
+            TrainPrecision::Bf16 => Precision::Bf16,
+        }
+    }
 }
 
 /// Which parameters decay.

@@ -78,16 +78,11 @@ impl Lowering<'_> {
         }
         let (plan, gradient, w) = (Box::new(plan.clone()), false, packed);
         let len = plan.forward_weights_len();
-        let Slot::State(of) = packed else {
+        let (Slot::State(of), Purpose::Inference | Purpose::Exact) = (packed, self.purpose) else {
             let u = self.floats(len);
             self.push(Work::TransformWeights { plan, gradient, w, u });
             return u;
         };
-        if self.purpose == Purpose::Training {
-            let u = self.floats(len);
-            self.push(Work::TransformWeights { plan, gradient, w, u });
-            return u;
-        }
         let u = Slot::State(self.states.len() as u32);
         self.states.push(StateUse {
             name: format!("winograd/{}", self.graph.get(tensor).name),
