@@ -1,5 +1,9 @@
 //! The executor: compiles graphs over one shared state and runs them.
 
+use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
+
 use thiserror::Error;
 
 use crate::graph::Graph;
@@ -17,6 +21,43 @@ pub enum Input<'a> {
     U32(&'a [u32]),
     /// Real numbers.
     F32(&'a [f32]),
+}
+
+/// A tensor's values that others may hold too, such as a mapped file's; nobody changes them.
+#[derive(Clone)]
+pub struct Values(Arc<dyn AsRef<[f32]> + Send + Sync>);
+
+impl Values {
+    /// The values that `owner` keeps.
+    pub fn new(owner: impl AsRef<[f32]> + Send + Sync + 'static) -> Values {
+        Values(Arc::new(owner))
+    }
+}
+
+impl Deref for Values {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        (*self.0).as_ref()
+    }
+}
+
+impl From<Vec<f32>> for Values {
+    fn from(values: Vec<f32>) -> Values {
+        Values::new(values)
+    }
+}
+
+impl PartialEq for Values {
+    fn eq(&self, other: &Values) -> bool {
+        self[..] == other[..]
+    }
+}
+
+impl fmt::Debug for Values {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} values", self.len())
+    }
 }
 
 /// Why a graph cannot be compiled, or a state not be reached.
@@ -101,6 +142,19 @@ pub trait Executor {
     /// # Errors
     /// [`ExecutorError::UnknownState`] or [`ExecutorError::StateShape`].
     fn import(&mut self, name: &str, shape: &[usize], values: &[f32]) -> Result<(), ExecutorError>;
+
+    /// The same by values that the executor may keep as they are, where they are only read.
+    ///
+    /// # Errors
+    /// As [`Executor::import`].
+    fn import_shared(
+        &mut self,
+        name: &str,
+        shape: &[usize],
+        values: &Values,
+    ) -> Result<(), ExecutorError> {
+        self.import(name, shape, values)
+    }
 
     /// Reads a state tensor.
     ///

@@ -9,7 +9,7 @@ mod state;
 use std::cell::RefCell;
 use std::time::Instant;
 
-use resnet_core::executor::{Executor, ExecutorError, Input, StepId};
+use resnet_core::executor::{Executor, ExecutorError, Input, StepId, Values};
 use resnet_core::graph::Graph;
 use resnet_core::op::DType;
 use resnet_core::pass::fold_bn::{Fold, fold_batch_norm};
@@ -217,6 +217,15 @@ impl Executor for CpuExecutor {
 
     fn import(&mut self, name: &str, shape: &[usize], values: &[f32]) -> Result<(), ExecutorError> {
         self.states.import(name, shape, values)
+    }
+
+    fn import_shared(
+        &mut self,
+        name: &str,
+        shape: &[usize],
+        values: &Values,
+    ) -> Result<(), ExecutorError> {
+        self.states.import_shared(name, shape, values)
     }
 
     fn export(&self, name: &str) -> Result<Vec<f32>, ExecutorError> {

@@ -1,6 +1,6 @@
 //! Zeroed memory on cache-line boundaries, with huge pages under large buffers.
 
-use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
@@ -14,7 +14,8 @@ const LINE_BYTES: usize = 64;
 const HUGE_PAGE_BYTES: usize = 2 << 20;
 
 /// A fixed number of elements, zero at first, aligned to 64 bytes; from 2 MiB on aligned to huge
-/// pages, which the system is asked for (a refusal costs speed only).
+/// pages, which the system is asked for (a refusal costs speed only). Those cost nothing until they
+/// are touched, and each thread zeroes what it touches first.
 pub struct AlignedVec<T: Pod> {
     start: NonNull<T>,
     len: usize,
@@ -33,16 +34,15 @@ impl<T: Pod> AlignedVec<T> {
     /// If the size in bytes overflows.
     pub fn zeroed(len: usize) -> AlignedVec<T> {
         let layout = layout::<T>(len);
-        if layout.size() == 0 {
-            return AlignedVec { start: NonNull::dangling(), len, owns: PhantomData };
-        }
-        // SAFETY: the layout's size is not zero.
-        let bytes = unsafe { alloc(layout) };
+        let bytes = if layout.size() == 0 {
+            NonNull::<T>::dangling().as_ptr().cast()
+        } else if is_mapped(layout) {
+            map_zeroed(layout)
+        } else {
+            // SAFETY: the layout's size is not zero.
+            unsafe { alloc_zeroed(layout) }
+        };
         let Some(start) = NonNull::new(bytes.cast::<T>()) else { handle_alloc_error(layout) };
-        // The advice comes before the first touch, or the pages would be small already.
-        advise_huge_pages(bytes, layout);
-        // SAFETY: `bytes` is a fresh allocation of `layout.size()` bytes.
-        unsafe { bytes.write_bytes(0, layout.size()) };
         AlignedVec { start, len, owns: PhantomData }
     }
 
@@ -61,32 +61,69 @@ fn layout<T>(len: usize) -> Layout {
         .expect("a buffer smaller than the address space")
 }
 
+/// Whether such a buffer is mapped by itself: an allocator would write its zeros, and hand out again
+/// what others have touched.
+fn is_mapped(layout: Layout) -> bool {
+    cfg!(target_os = "linux") && HUGE_PAGE_BYTES <= layout.size()
+}
+
+/// Fresh zeros from the system at a multiple of the layout's alignment; null if it has no more.
 #[cfg(target_os = "linux")]
-fn advise_huge_pages(start: *mut u8, layout: Layout) {
-    use rustix::mm::{Advice, madvise};
-    if layout.align() < HUGE_PAGE_BYTES {
-        return;
-    }
-    // SAFETY: the range is a live allocation of ours, and this advice changes no contents. Only
-    // whole huge pages are named, so that no neighbour's memory is.
-    let advised = unsafe {
-        let whole = layout.size() / HUGE_PAGE_BYTES * HUGE_PAGE_BYTES;
-        madvise(start.cast(), whole, Advice::LinuxHugepage)
+fn map_zeroed(layout: Layout) -> *mut u8 {
+    use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
+    let (size, align) = (layout.size(), layout.align());
+    // Longer by the alignment: what lies before and behind goes back, in whole pages.
+    let whole = size.next_multiple_of(align);
+    let access = ProtFlags::READ | ProtFlags::WRITE;
+    // SAFETY: a new private mapping, wherever the system wants, touches no memory in use.
+    let mapped =
+        unsafe { mmap_anonymous(std::ptr::null_mut(), whole + align, access, MapFlags::PRIVATE) };
+    let Ok(mapped) = mapped else { return std::ptr::null_mut() };
+    let before = mapped.align_offset(align);
+    let start = mapped.cast::<u8>().wrapping_add(before);
+    // SAFETY: the three ranges are parts of the new mapping, which nobody has a pointer into; the
+    // advice changes no contents.
+    let (given_back, advised) = unsafe {
+        let head = if before == 0 { Ok(()) } else { munmap(mapped, before) };
+        let tail = munmap(start.wrapping_add(whole).cast(), align - before);
+        (head.and(tail), madvise(start.cast(), whole, Advice::LinuxHugepage))
     };
+    given_back.expect("parts of a mapping can be unmapped");
     // Kernels without huge pages refuse; the memory is as good, only slower.
     let _ = advised;
+    start
+}
+
+/// Gives a buffer of [`map_zeroed`] back.
+///
+/// # Safety
+/// `start` came from it with this layout, and nothing points there any more.
+#[cfg(target_os = "linux")]
+unsafe fn unmap(start: *mut u8, layout: Layout) {
+    let whole = layout.size().next_multiple_of(layout.align());
+    // SAFETY: as the caller promises.
+    let given_back = unsafe { rustix::mm::munmap(start.cast(), whole) };
+    given_back.expect("a mapping can be unmapped");
 }
 
 #[cfg(not(target_os = "linux"))]
-fn advise_huge_pages(_start: *mut u8, _layout: Layout) {}
+fn map_zeroed(_layout: Layout) -> *mut u8 {
+    unreachable!("only Linux maps buffers")
+}
+
+#[cfg(not(target_os = "linux"))]
+unsafe fn unmap(_start: *mut u8, _layout: Layout) {
+    unreachable!("only Linux maps buffers")
+}
 
 impl<T: Pod> Drop for AlignedVec<T> {
     fn drop(&mut self) {
-        let layout = layout::<T>(self.len);
-        if layout.size() != 0 {
-            // SAFETY: `zeroed` allocated `start` with this very layout; `len` never changes.
-            unsafe { dealloc(self.start.as_ptr().cast(), layout) };
+        let (layout, bytes) = (layout::<T>(self.len), self.start.as_ptr().cast());
+        if layout.size() == 0 {
+            return;
         }
+        // SAFETY: `zeroed` got `start` with this very layout in the same way; `len` never changes.
+        unsafe { if is_mapped(layout) { unmap(bytes, layout) } else { dealloc(bytes, layout) } }
     }
 }
 

@@ -5,7 +5,7 @@
 //! one other; the update has no batch and is compiled once.
 
 use resnet_core::build::{BuildOptions, Mode, forward};
-use resnet_core::executor::{Executor, Input, StepId};
+use resnet_core::executor::{Executor, Input, StepId, Values};
 use resnet_core::graph::Graph;
 use resnet_core::op::DType;
 use resnet_core::pass::quantize::Activations;
@@ -49,7 +49,7 @@ pub struct StateTensor {
     /// Extents, outermost first.
     pub shape: Vec<usize>,
     /// The elements.
-    pub values: Vec<f32>,
+    pub values: Values,
 }
 
 /// The targets of a batch.
@@ -155,7 +155,7 @@ impl Engine {
     /// When the network has no such tensor, or one of another shape.
     pub fn import(&mut self, states: &[StateTensor]) -> Result<(), TrainError> {
         for state in states {
-            self.executor.import(&state.name, &state.shape, &state.values)?;
+            self.executor.import_shared(&state.name, &state.shape, &state.values)?;
         }
         Ok(())
     }

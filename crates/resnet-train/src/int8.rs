@@ -131,7 +131,7 @@ fn fold_states(folded: &Graph, folds: &[Fold], states: &[StateTensor]) -> Vec<Na
 }
 
 fn tensors(states: Vec<NamedState>) -> Vec<StateTensor> {
-    let one = |s: NamedState| StateTensor { name: s.name, shape: s.shape, values: s.values };
+    let one = |s: NamedState| StateTensor { name: s.name, shape: s.shape, values: s.values.into() };
     states.into_iter().map(one).collect()
 }
 
@@ -234,8 +234,9 @@ pub fn write(model: &Model, path: &Path) -> Result<(), TrainError> {
 pub fn fresh(spec: &NetworkSpec, preprocess: Preprocess) -> Result<Model, TrainError> {
     let graph = forward(spec, &options(&preprocess, 1))?;
     let states = init::initial_state(spec, &graph, 0).into_iter();
-    let states =
-        states.map(|s| StateTensor { name: s.name, shape: s.shape, values: s.values }).collect();
+    let states = states
+        .map(|s| StateTensor { name: s.name, shape: s.shape, values: s.values.into() })
+        .collect();
     let classes = crate::classes::Classes::default();
     Ok(Model {
         spec: spec.clone(),

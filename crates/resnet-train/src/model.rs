@@ -17,7 +17,7 @@ use resnet_core::zoo;
 use resnet_io::Colour;
 use resnet_io::resize::Filter;
 use resnet_io::weights::{
-    self, Expected, Head, ModelFile, TensorFile, WeightsError, match_tensors,
+    self, Expected, Head, ModelFile, Tensor, TensorFile, WeightsError, match_tensors,
 };
 
 use crate::classes::Classes;
@@ -220,7 +220,9 @@ fn one_picture(spec: &NetworkSpec) -> Result<Graph, TrainError> {
 /// When the network does not fit its input.
 pub fn fresh_states(spec: &NetworkSpec, seed: u64) -> Result<Vec<StateTensor>, TrainError> {
     let states = initial_state(spec, &one_picture(spec)?, seed).into_iter();
-    Ok(states.map(|s| StateTensor { name: s.name, shape: s.shape, values: s.values }).collect())
+    Ok(states
+        .map(|s| StateTensor { name: s.name, shape: s.shape, values: s.values.into() })
+        .collect())
 }
 
 /// A network's parameters and statistics from a file; a new head is as `seed` makes it.
@@ -245,7 +247,7 @@ pub fn matched_states(
     let states = fresh.into_iter().zip(&matched.tensors).map(|(initial, tensor)| StateTensor {
         name: initial.name,
         shape: initial.shape,
-        values: tensor.map_or(initial.values, |tensor| tensor.to_f32().into_owned()),
+        values: tensor.map_or_else(|| initial.values.into(), Tensor::to_values),
     });
     Ok(states.collect())
 }

@@ -24,7 +24,7 @@ pub fn top_k(
     k: usize,
 ) -> Vec<Prediction> {
     let mut order: Vec<usize> = (0..logits.len()).collect();
-    order.sort_by_key(|&class| rank(logits, class));
+    order.sort_by_cached_key(|&class| rank(logits, class));
     let one = |index| Prediction {
         index,
         label: classes.label(index),

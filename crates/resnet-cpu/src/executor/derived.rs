@@ -56,6 +56,10 @@ impl Derived {
             return Ok(false);
         }
         for fold in &self.folds {
+            // Another plan has made it already.
+            if states.is_newer(&fold.folded_weight, fold.norm.iter().chain([&fold.weight]))? {
+                continue;
+            }
             let [gamma, beta, mean, var] = &fold.norm;
             let norm = [
                 states.export(gamma)?,

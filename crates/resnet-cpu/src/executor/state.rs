@@ -1,8 +1,9 @@
 //! State: named tensors that live from run to run, in the layout that kernels want.
 
 use std::collections::HashMap;
+use std::ops::Deref;
 
-use resnet_core::executor::ExecutorError;
+use resnet_core::executor::{ExecutorError, Values};
 use resnet_core::graph::StateRole;
 use resnet_simd::AlignedVec;
 
@@ -10,13 +11,49 @@ use super::memory::StatePlace;
 use crate::plan::{Layout, StateUse};
 use crate::threads::ThreadPool;
 
+/// A tensor's floats.
+enum Floats {
+    /// The executor's own.
+    Own(AlignedVec<f32>),
+    /// Others' too, in canonical layout, for as long as nothing needs them aligned or writes them.
+    Shared(Values),
+}
+
+impl Deref for Floats {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        match self {
+            Floats::Own(values) => values,
+            Floats::Shared(values) => values,
+        }
+    }
+}
+
+impl Floats {
+    fn zeroed(len: usize) -> Floats {
+        Floats::Own(AlignedVec::zeroed(len))
+    }
+
+    /// The executor's own, copied if they were others'.
+    fn own(&mut self) -> &mut AlignedVec<f32> {
+        if let Floats::Shared(values) = self {
+            *self = Floats::Own(AlignedVec::from_slice(values));
+        }
+        match self {
+            Floats::Own(values) => values,
+            Floats::Shared(_) => unreachable!("just copied"),
+        }
+    }
+}
+
 /// One tensor.
 struct Tensor {
     name: String,
     role: StateRole,
     shape: Vec<usize>,
     layout: Layout,
-    values: AlignedVec<f32>,
+    values: Floats,
     /// Grows with every change, so that what was derived from it knows when it is stale.
     version: u64,
 }
@@ -73,7 +110,7 @@ impl StateStore {
             name: wanted.name.clone(),
             role: wanted.role,
             shape: wanted.shape.clone(),
-            values: AlignedVec::zeroed(stored_len(&wanted.shape, &layout)),
+            values: Floats::zeroed(stored_len(&wanted.shape, &layout)),
             layout,
             version: 0,
         });
@@ -107,7 +144,7 @@ impl StateStore {
             unreachable!("a convolution's weights are packed")
         };
         let values = canonical.as_deref().unwrap_or(&weight.values);
-        layout.pack_scaled(pool, values, scale, &mut folded.values);
+        layout.pack_scaled(pool, values, scale, folded.values.own());
         self.touch(to);
         Ok(())
     }
@@ -121,7 +158,7 @@ impl StateStore {
             if self.tensors[at].layout != layout {
                 let canonical = self.canonical(at);
                 let tensor = &mut self.tensors[at];
-                tensor.values = AlignedVec::zeroed(stored_len(&tensor.shape, &layout));
+                tensor.values = Floats::zeroed(stored_len(&tensor.shape, &layout));
                 tensor.layout = layout.clone();
                 self.set_canonical(at, &canonical);
             }
@@ -143,8 +180,8 @@ impl StateStore {
     fn set_canonical(&mut self, i: usize, values: &[f32]) {
         let tensor = &mut self.tensors[i];
         match &tensor.layout {
-            Layout::Plain => tensor.values.copy_from_slice(values),
-            Layout::Packed(layout) => layout.pack(values, &mut tensor.values),
+            Layout::Plain => tensor.values.own().copy_from_slice(values),
+            Layout::Packed(layout) => layout.pack(values, tensor.values.own()),
         }
         self.touch(i);
     }
@@ -160,9 +197,21 @@ impl StateStore {
         tensors.iter().map(|&i| self.tensors[i].version).max().unwrap_or(0)
     }
 
+    /// Whether a tensor has changed after all of these.
+    pub(super) fn is_newer<'n>(
+        &self,
+        name: &str,
+        others: impl Iterator<Item = &'n String>,
+    ) -> Result<bool, ExecutorError> {
+        let own = self.tensors[self.find(name)?].version;
+        let others = others.map(|name| Ok(self.tensors[self.find(name)?].version));
+        let newest = others.collect::<Result<Vec<u64>, ExecutorError>>()?.into_iter().max();
+        Ok(newest < Some(own))
+    }
+
     /// Where a tensor's floats are.
     pub(super) fn place(&mut self, i: usize) -> StatePlace {
-        let values = &mut self.tensors[i].values;
+        let values = self.tensors[i].values.own();
         StatePlace { values: values.as_mut_ptr(), len: values.len() }
     }
 
@@ -173,6 +222,35 @@ impl StateStore {
         shape: &[usize],
         values: &[f32],
     ) -> Result<(), ExecutorError> {
+        let i = self.find_shaped(name, shape, values)?;
+        self.set_canonical(i, values);
+        Ok(())
+    }
+
+    /// The same, keeping the values as they are where the layout is theirs.
+    pub(super) fn import_shared(
+        &mut self,
+        name: &str,
+        shape: &[usize],
+        values: &Values,
+    ) -> Result<(), ExecutorError> {
+        let i = self.find_shaped(name, shape, values)?;
+        match self.tensors[i].layout {
+            Layout::Packed(_) => self.set_canonical(i, values),
+            Layout::Plain => {
+                self.tensors[i].values = Floats::Shared(values.clone());
+                self.touch(i);
+            }
+        }
+        Ok(())
+    }
+
+    fn find_shaped(
+        &self,
+        name: &str,
+        shape: &[usize],
+        values: &[f32],
+    ) -> Result<usize, ExecutorError> {
         let i = self.find(name)?;
         let expected = &self.tensors[i].shape;
         if expected != shape || canonical_len(shape) != values.len() {
@@ -182,8 +260,7 @@ impl StateStore {
                 expected: expected.clone(),
             });
         }
-        self.set_canonical(i, values);
-        Ok(())
+        Ok(i)
     }
 
     /// Sets a tensor from canonical values of its own shape.
@@ -208,8 +285,12 @@ impl StateStore {
         self.tensors.iter().map(|t| (t.name.as_str(), t.role, t.shape.as_slice()))
     }
 
-    /// Bytes of all tensors.
+    /// Bytes of all tensors but those that others hold.
     pub(super) fn bytes(&self) -> usize {
-        self.tensors.iter().map(|tensor| 4 * tensor.values.len()).sum()
+        let own = |tensor: &Tensor| match &tensor.values {
+            Floats::Own(values) => 4 * values.len(),
+            Floats::Shared(_) => 0,
+        };
+        self.tensors.iter().map(own).sum()
     }
 }

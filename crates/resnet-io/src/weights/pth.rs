@@ -9,7 +9,11 @@
 use std::io;
 use std::path::Path;
 
-use pytorch_reader::{DType as TheirDType, PickleError, PickleValue, PytorchError, PytorchReader};
+use pytorch_reader::{
+    DType as TheirDType, PickleError, PickleValue, PytorchError, PytorchReader,
+    Tensor as TheirTensor,
+};
+use rayon::prelude::*;
 
 use super::error::WeightsError;
 use super::tensor_file::{DType, Format, Skipped, Tensor, TensorFile};
@@ -41,14 +45,14 @@ pub(super) fn read(
 
     let mut entries: Vec<_> = reader.into_tensors().into_iter().collect();
     entries.sort_by(|a, b| a.0.cmp(&b.0));
-    let mut tensors = Vec::with_capacity(entries.len());
-    for (name, tensor) in entries {
-        let bytes = tensor
-            .read()
-            .map_err(|source| WeightsError::TensorBytes { path: path.into(), source })?;
+    let read = |(name, tensor): (String, TheirTensor)| {
         let dtype = our_dtype(tensor.dtype());
-        tensors.push(Tensor::new(name, dtype, tensor.shape().to_vec(), bytes));
-    }
+        match tensor.read() {
+            Ok(bytes) => Ok(Tensor::new(name, dtype, tensor.shape().to_vec(), bytes)),
+            Err(source) => Err(WeightsError::TensorBytes { path: path.into(), source }),
+        }
+    };
+    let tensors = entries.into_par_iter().map(read).collect::<Result<Vec<Tensor>, _>>()?;
     Ok(TensorFile { path: path.into(), format, metadata: Default::default(), tensors, skipped })
 }
 

@@ -7,6 +7,8 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use resnet_core::executor::Values;
+
 use super::map::FileBytes;
 
 /// What kind of file the tensors came from.
@@ -91,7 +93,7 @@ impl fmt::Display for DType {
 /// A tensor's bytes: its own, or a part of a mapped file that it keeps alive.
 #[derive(Clone)]
 enum Storage {
-    Owned(Vec<u8>),
+    Owned(Arc<Vec<u8>>),
     Mapped(Arc<FileBytes>, Range<usize>),
 }
 
@@ -112,7 +114,7 @@ impl Tensor {
     /// When `bytes` is not what `dtype` and `shape` ask for: readers check before.
     pub fn new(name: String, dtype: DType, shape: Vec<usize>, bytes: Vec<u8>) -> Tensor {
         assert_eq!(bytes.len(), shape.iter().product::<usize>() * dtype.size(), "{name}");
-        Tensor { name, dtype, shape, storage: Storage::Owned(bytes) }
+        Tensor { name, dtype, shape, storage: Storage::Owned(Arc::new(bytes)) }
     }
 
     /// A tensor that is `range` of a file's bytes.
@@ -146,6 +148,15 @@ impl Tensor {
         }
     }
 
+    /// The elements as [`to_f32`](Tensor::to_f32) has them, shared with the file where they already
+    /// are that.
+    pub fn to_values(&self) -> Values {
+        match self.to_f32() {
+            Cow::Borrowed(_) => Values::new(Floats(self.clone())),
+            Cow::Owned(values) => values.into(),
+        }
+    }
+
     /// The elements as f32, borrowed from the file where they already are that.
     ///
     /// f64 and integers are rounded to nearest, f16 and bf16 are exact, bool is 0 or 1.
@@ -171,6 +182,15 @@ impl Tensor {
             DType::U16 => convert(bytes, |b| f32::from(u16::from_le_bytes(b))),
             DType::U8 | DType::Bool => convert(bytes, |b| f32::from(u8::from_le_bytes(b))),
         })
+    }
+}
+
+/// A tensor whose bytes are f32 as they are.
+struct Floats(Tensor);
+
+impl AsRef<[f32]> for Floats {
+    fn as_ref(&self) -> &[f32] {
+        bytemuck::cast_slice(self.0.bytes())
     }
 }
 

@@ -80,7 +80,7 @@ fn import(
         return fresh.try_for_each(|s| executor.import(&s.name, &s.shape, &s.values));
     };
     let mut states = model.states.iter();
-    states.try_for_each(|s| executor.import(&s.name, &s.shape, &s.values))
+    states.try_for_each(|s| executor.import_shared(&s.name, &s.shape, &s.values))
 }
 
 /// A step that is ready to be timed, and by how much its logits deviate from the portable engine's.

@@ -14,10 +14,13 @@ use std::ops::Range;
 use resnet_simd::Isa;
 
 use super::ConvShape;
+use crate::kernel::blocks::MAX_TAPS;
 use crate::threads::{DisjointMut, ThreadPool};
 
 /// Panels are multiples of this width.
 const WIDTH_STEP: usize = 8;
+/// Weights of an output channel that are packed at a time, at most: one of each tap at least.
+const PACKED_RUN: usize = if MAX_TAPS < 128 { 128 } else { MAX_TAPS };
 
 /// Where each weight of a convolution lies in the packed buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,7 +148,7 @@ impl PackedLayout {
         self.check_lengths(oihw, packed);
         for panel in (0..self.panels()).map(|index| self.panel(index)) {
             let part = &mut packed[panel.start..][..self.panel_len(&panel)];
-            self.pack_panel(&panel, |place, _| oihw[place], part);
+            self.pack_panel(&panel, |weights, _, run| run.copy_from_slice(&oihw[weights]), part);
         }
     }
 
@@ -161,7 +164,11 @@ impl PackedLayout {
             let panel = self.panel(index);
             // SAFETY: panels have ranges of their own.
             let part = unsafe { packed.slice(panel.start..panel.start + self.panel_len(&panel)) };
-            let scaled = |place: usize, co: usize| (f64::from(oihw[place]) * scale[co]) as f32;
+            let scaled = |weights: Range<usize>, co: usize, run: &mut [f32]| {
+                for (to, &w) in run.iter_mut().zip(&oihw[weights]) {
+                    *to = (f64::from(w) * scale[co]) as f32;
+                }
+            };
             self.pack_panel(&panel, scaled, part);
         });
     }
@@ -170,20 +177,34 @@ impl PackedLayout {
         self.taps * self.cin * panel.width
     }
 
-    /// Fills one panel by `value(OIHW index, output channel)`, and zero where no weight is.
-    fn pack_panel(&self, panel: &Panel, value: impl Fn(usize, usize) -> f32, part: &mut [f32]) {
+    /// Fills one panel with what `read(OIHW range, output channel, run)` writes, and zero where no weight is.
+    ///
+    /// Weights of some inputs are read as they follow each other, channel after channel: what they
+    /// are written to stays in the first cache.
+    fn pack_panel(
+        &self,
+        panel: &Panel,
+        read: impl Fn(Range<usize>, usize, &mut [f32]),
+        part: &mut [f32],
+    ) {
         let (cin_u, cout_u) = self.unmerged;
-        for tap in 0..self.taps {
-            for ci in 0..self.cin {
-                let (group, within) = (ci / cin_u, ci % cin_u);
-                // The panel's columns whose channels belong to the group of `ci`.
-                let first = panel.group * self.cout + group * cout_u;
-                let columns = |co: usize| co.clamp(panel.first, panel.first + panel.channels);
-                let (start, end) = (columns(first), columns(first + cout_u));
-                let row = &mut part[(tap * self.cin + ci) * panel.width..][..panel.width];
-                row.fill(0.0);
-                for co in start..end {
-                    row[co - panel.first] = value((co * cin_u + within) * self.taps + tap, co);
+        if (cin_u, panel.channels) != (self.cin, panel.width) {
+            part.fill(0.0);
+        }
+        let mut run = [0.0; PACKED_RUN];
+        let inputs = PACKED_RUN / self.taps;
+        for first in (0..cin_u).step_by(inputs) {
+            let run = &mut run[..inputs.min(cin_u - first) * self.taps];
+            for co in panel.first..panel.first + panel.channels {
+                let (group, column) = (co % self.cout / cout_u, co - panel.first);
+                let start = (co * cin_u + first) * self.taps;
+                read(start..start + run.len(), co, run);
+                for tap in 0..self.taps {
+                    let row = tap * self.cin + group * cin_u + first;
+                    let rows = part[row * panel.width..].chunks_exact_mut(panel.width);
+                    for (row, weights) in rows.zip(run.chunks_exact(self.taps)) {
+                        row[column] = weights[tap];
+                    }
                 }
             }
         }
