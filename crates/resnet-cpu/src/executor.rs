@@ -31,7 +31,7 @@ pub struct CpuOptions {
     pub threads: usize,
     /// Leaves Winograd's tiles out: direct convolution everywhere.
     pub exact: bool,
-    /// Drops what batch norms made in the forward pass of training, and makes it again for the
+    /// Drops what is cheap to make again in the forward pass of training, and makes it again for the
     /// gradients: the same bits, less memory, some time.
     pub recompute: bool,
     /// Fills every buffer with NaN before it is written and after it was last read, and panics if a

@@ -36,7 +36,7 @@ pub(crate) fn lower(
     lowering.find_layouts()?;
     lowering.find_aliases();
     for i in 0..graph.nodes.len() {
-        lowering.restore_inputs(NodeId(i as u32));
+        lowering.restore_inputs(NodeId(i as u32))?;
         lowering.node(NodeId(i as u32))?;
     }
     lowering.store_updates();

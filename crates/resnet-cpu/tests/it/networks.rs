@@ -1,7 +1,7 @@
 //! Whole networks: every instruction set against the reference in f64.
 
 use resnet_core::build::{BuildOptions, Mode, forward};
-use resnet_core::executor::{Executor, Input, StepId};
+use resnet_core::executor::{Executor, Input, StepId, Values};
 use resnet_core::graph::Graph;
 use resnet_core::op::CrossEntropy;
 use resnet_core::oracle;
@@ -98,6 +98,60 @@ fn recomputing_takes_less_memory_and_changes_no_bit() {
     check_recompute("resnet50", 10);
     check_recompute("resnet18-v2", 10);
     check_recompute("seresnet50", 10);
+}
+
+#[test]
+fn recomputing_halves_the_arena_of_a_bottleneck_network_at_full_size() {
+    let spec = network("resnet50").unwrap();
+    let options = BuildOptions::imagenet(16, Mode::Training);
+    let loss = CrossEntropy { label_smoothing: 0.0, divisor: 16 };
+    let graph = gradient_graph(&spec, &options, Targets::Classes, loss).unwrap();
+    let arena = |recompute: bool| {
+        let options = CpuOptions { recompute, ..CpuOptions::new(Isa::detect(), 2) };
+        let mut executor = CpuExecutor::new(options);
+        let step = executor.compile(&graph).unwrap();
+        executor.plan(step).arena_bytes
+    };
+    let (whole, small) = (arena(false), arena(true));
+    assert!(2 * small <= whole, "{small} bytes with recomputing, {whole} without");
+}
+
+/// What is somebody else's is read until it is folded, and never again; what is imported later counts.
+#[test]
+fn shared_weights_are_folded_once_for_all_batches() {
+    let size = 32;
+    let mut spec = network("resnet20").unwrap();
+    (spec.input.height, spec.input.width) = (size, size);
+    let graph = |batch| forward(&spec, &BuildOptions::imagenet(batch, Mode::Evaluation)).unwrap();
+    let pixels = oracle::pixels(2 * size * size * 3, 0);
+    let mut executor = cpu(Isa::detect(), 2);
+    let one = executor.compile(&graph(1)).unwrap();
+    let states = executor.states();
+    let tensors: Vec<(&str, &[usize], Values)> = states
+        .iter()
+        .filter(|(name, _)| !name.starts_with("folded/"))
+        .map(|(name, shape)| {
+            (name.as_str(), shape.as_slice(), oracle::parameter(name, shape, 0).into())
+        })
+        .collect();
+    for (name, shape, values) in &tensors {
+        executor.import_shared(name, shape, values).unwrap();
+        assert_eq!(executor.export(name).unwrap(), values[..], "{name}");
+    }
+    executor.run(one, &[Input::U8(&pixels[..pixels.len() / 2])]).unwrap();
+    let alone = executor.output(one, "logits").unwrap();
+    let both = executor.compile(&graph(2)).unwrap();
+    executor.run(both, &[Input::U8(&pixels)]).unwrap();
+    assert_eq!(executor.output(both, "logits").unwrap()[..10], alone);
+
+    let (name, shape, values) = &tensors[0];
+    let other: Vec<f32> = values.iter().map(|v| -v).collect();
+    executor.import(name, shape, &other).unwrap();
+    executor.run(one, &[Input::U8(&pixels[..pixels.len() / 2])]).unwrap();
+    let changed = executor.output(one, "logits").unwrap();
+    assert_ne!(changed, alone, "{name} was imported anew");
+    executor.run(both, &[Input::U8(&pixels)]).unwrap();
+    assert_eq!(executor.output(both, "logits").unwrap()[..10], changed);
 }
 
 /// Batches of a check: how many ReLUs flip by rounding is a matter of luck in any one of them.

@@ -57,6 +57,9 @@ impl Lowering<'_> {
         let w = self.forward_weights(node.inputs[1], packed, &plan);
         self.macs = cost::macs(self.graph, node);
         let bias = node.inputs.get(2).map(|&bias| self.slot(bias));
+        if (add, relu, bias) == (None, false, None) {
+            self.may_convolve_again(out, id, (&plan, w));
+        }
         let add = add.map(|add| self.slot(add));
         let statistics = self.fusion.statistics_of[out.0 as usize].map(|norm| {
             let pivot = self.slot(self.get(norm).inputs[3]);
@@ -66,6 +69,18 @@ impl Lowering<'_> {
         });
         let y = self.out(out);
         let scratch = self.scratch(plan.forward_scratch_len(self.threads));
+        self.push(Work::Conv { plan, x, w, bias, add, relu, statistics, y, scratch });
+        Ok(())
+    }
+
+    /// The same convolution once more, of the same input: its statistics are known.
+    pub(super) fn conv_again(&mut self, id: NodeId, y: Slot) -> Result<(), ExecutorError> {
+        let node = self.get(id);
+        let plan = self.conv_plan(node)?;
+        self.macs = cost::macs(self.graph, node);
+        let [x, w] = [0, 1].map(|i| self.slot(node.inputs[i]));
+        let scratch = self.scratch(plan.forward_scratch_len(self.threads));
+        let (bias, add, relu, statistics) = (None, None, false, None);
         self.push(Work::Conv { plan, x, w, bias, add, relu, statistics, y, scratch });
         Ok(())
     }

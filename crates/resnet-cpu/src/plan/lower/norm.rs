@@ -71,8 +71,24 @@ impl Lowering<'_> {
     ) {
         let x = self.get(norm).inputs[0];
         let z = self.slot(x);
+        let y = self.out_over(x, out);
+        if y != z {
+            self.may_normalize_again(out, norm, residual, relu);
+        }
+        let work = self.norm_apply(norm, residual, relu, y);
+        self.push(work);
+    }
+
+    /// The pass that applies a batch norm, what is added and a ReLU, and writes `y`.
+    pub(super) fn norm_apply(
+        &self,
+        norm: NodeId,
+        residual: NodeResidual,
+        relu: bool,
+        y: Slot,
+    ) -> Work {
+        let z = self.slot(self.get(norm).inputs[0]);
         let coefficients = self.coefficients(norm);
-        let added = residual;
         let residual = match residual {
             NodeResidual::None => Residual::None,
             NodeResidual::Plain(tensor) => Residual::Plain(self.slot(tensor)),
@@ -81,12 +97,7 @@ impl Lowering<'_> {
                 coefficients: self.coefficients(other),
             },
         };
-        let y = self.out_over(x, out);
-        let work = Work::NormApply { z, coefficients, residual, relu, y };
-        if y != z {
-            self.may_recompute(out, added, &work);
-        }
-        self.push(work);
+        Work::NormApply { z, coefficients, residual, relu, y }
     }
 
     pub(super) fn coefficients(&self, norm: NodeId) -> Slot {

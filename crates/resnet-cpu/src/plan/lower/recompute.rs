@@ -1,59 +1,145 @@
-//! Recomputing: what the forward pass normalised is dropped, and made again where the gradients read
-//! it first.
+//! Recomputing: what the forward pass can make again cheaply is dropped, and made again where the
+//! gradients read it first (the idea is Chen et al. 2016, arXiv:1604.06174).
 //!
-//! A batch norm's input is kept for its own gradient anyway; its output, with the ReLU and the added
-//! shortcut, follows from it in one pass over memory (the idea is Chen et al. 2016, arXiv:1604.06174).
-//! Where a shortcut is added, the sum is dropped only if the shortcut is kept: so along a stage every
-//! other block's output is.
+//! - What a batch norm makes, with the ReLU and the added shortcut, follows from its input in one pass
+//!   over memory. Where a shortcut is added, the sum is dropped only if the shortcut is kept: so along
+//!   a stage every other block's output is.
+//! - What a convolution of short sums makes (a bottleneck's last one, a stem) costs few multiply-adds
+//!   a number. It is dropped where its input needs no convolution to be made again, so that nothing
+//!   is made again for more than the next few steps.
 
+use resnet_core::executor::ExecutorError;
 use resnet_core::graph::{NodeId, TensorId};
+use resnet_core::op::Op;
 
 use super::Lowering;
-use crate::plan::Work;
+use crate::kernel::conv::ConvPlan;
+use crate::plan::Slot;
 use crate::plan::fuse::Residual;
+
+/// Terms of a sum that is made again, at most.
+const MAX_TERMS: usize = 256;
+
+/// How a dropped tensor is made again.
+#[derive(Clone, Copy, Debug)]
+enum Again {
+    /// By the normalising pass.
+    Normalize { norm: NodeId, residual: Residual, relu: bool },
+    /// By the convolution.
+    Conv(NodeId),
+}
 
 /// What is dropped, and whether the gradients have begun.
 #[derive(Default)]
 pub(super) struct Recompute {
     pub(super) enabled: bool,
     backward: bool,
-    /// Tensors that are dropped after the forward pass, and how each is made again.
-    dropped: Vec<(TensorId, Work)>,
+    dropped: Vec<(TensorId, Again)>,
 }
 
 impl Lowering<'_> {
-    /// Notes that `work`, a step of the forward pass, makes `out`, so that it can be made again.
-    pub(super) fn may_recompute(&mut self, out: TensorId, added: Residual, work: &Work) {
-        let kept = match added {
+    /// Notes that the normalising pass of `norm`, in the forward pass, makes `out`.
+    pub(super) fn may_normalize_again(
+        &mut self,
+        out: TensorId,
+        norm: NodeId,
+        residual: Residual,
+        relu: bool,
+    ) {
+        let keeps_shortcut = match residual {
             Residual::None | Residual::Norm(_) => true,
-            Residual::Plain(tensor) => self.recompute.dropped.iter().all(|(id, _)| *id != tensor),
+            Residual::Plain(tensor) => self.dropped(tensor).is_none(),
         };
-        let shown = self.graph.outputs.iter().any(|(_, id)| *id == out);
-        if self.recompute.enabled && !self.recompute.backward && kept && !shown {
-            self.recompute.dropped.push((out, work.clone()));
+        if keeps_shortcut {
+            self.drop_tensor(out, Again::Normalize { norm, residual, relu });
         }
     }
 
-    /// Makes again what node `id` of the backward pass reads, if it was dropped.
-    pub(super) fn restore_inputs(&mut self, id: NodeId) {
+    /// Notes that the convolution `id`, with nothing fused, makes `out` of weights `w`.
+    pub(super) fn may_convolve_again(
+        &mut self,
+        out: TensorId,
+        id: NodeId,
+        (plan, w): (&ConvPlan, Slot),
+    ) {
+        let node = self.get(id);
+        let shape = plan.shape();
+        let terms = shape.kh * shape.kw * shape.cin / shape.groups;
+        // Other weights than the state's are made for one pass only.
+        let cheap = matches!(w, Slot::State(_)) && terms <= MAX_TERMS;
+        if cheap && matches!(node.op, Op::Conv2d(_)) && !self.needs_conv(node.inputs[0]) {
+            self.drop_tensor(out, Again::Conv(id));
+        }
+    }
+
+    fn drop_tensor(&mut self, tensor: TensorId, again: Again) {
+        let shown = self.graph.outputs.iter().any(|(_, id)| *id == tensor);
+        if self.recompute.enabled && !self.recompute.backward && !shown {
+            self.recompute.dropped.push((tensor, again));
+        }
+    }
+
+    fn dropped(&self, tensor: TensorId) -> Option<Again> {
+        let mut dropped = self.recompute.dropped.iter();
+        dropped.find(|(id, _)| *id == tensor).map(|&(_, again)| again)
+    }
+
+    /// Whether a tensor is dropped and a convolution has to run to make it again.
+    fn needs_conv(&self, tensor: TensorId) -> bool {
+        match self.dropped(tensor) {
+            None => false,
+            Some(Again::Conv(_)) => true,
+            Some(again) => self.sources(again).into_iter().any(|source| self.needs_conv(source)),
+        }
+    }
+
+    /// The activations that a tensor is made of.
+    fn sources(&self, again: Again) -> Vec<TensorId> {
+        let input = |node: NodeId| self.get(node).inputs[0];
+        match again {
+            Again::Conv(node) | Again::Normalize { norm: node, residual: Residual::None, .. } => {
+                vec![input(node)]
+            }
+            Again::Normalize { norm, residual: Residual::Plain(tensor), .. } => {
+                vec![input(norm), tensor]
+            }
+            Again::Normalize { norm, residual: Residual::Norm(other), .. } => {
+                vec![input(norm), input(other)]
+            }
+        }
+    }
+
+    /// Makes again what node `id` of the backward pass reads, or the sums made with it, if it was
+    /// dropped.
+    pub(super) fn restore_inputs(&mut self, id: NodeId) -> Result<(), ExecutorError> {
         let graph = self.graph;
         let node = &graph.nodes[id.0 as usize];
         self.recompute.backward |= node.op.is_loss_gradient();
         if !self.recompute.backward {
-            return;
+            return Ok(());
         }
-        for input in &node.inputs {
-            let dropped = &mut self.recompute.dropped;
-            let Some(at) = dropped.iter().position(|(id, _)| id == input) else { continue };
-            let (tensor, work) = dropped.swap_remove(at);
-            let Work::NormApply { z, coefficients, residual, relu, .. } = work else {
-                unreachable!("only what a batch norm makes is dropped")
-            };
-            let y = self.plain_buffer(tensor);
-            self.stored = super::stored(graph.ty(tensor).dtype);
-            self.name = format!("{}.again", graph.get(tensor).name);
-            self.push(Work::NormApply { z, coefficients, residual, relu, y });
-            self.slots[tensor.0 as usize] = Some(y);
+        let summed = node.outputs.iter().filter_map(|out| self.fusion.sums_of[out.0 as usize]);
+        let summed: Vec<TensorId> = summed.map(|norm| self.get(norm).inputs[1]).collect();
+        node.inputs.iter().chain(&summed).try_for_each(|&tensor| self.restore(tensor))
+    }
+
+    fn restore(&mut self, tensor: TensorId) -> Result<(), ExecutorError> {
+        let Some(again) = self.dropped(tensor) else { return Ok(()) };
+        self.recompute.dropped.retain(|(id, _)| *id != tensor);
+        for source in self.sources(again) {
+            self.restore(source)?;
         }
+        self.stored = super::stored(self.graph.ty(tensor).dtype);
+        self.name = format!("{}.again", self.graph.get(tensor).name);
+        let y = self.plain_buffer(tensor);
+        match again {
+            Again::Normalize { norm, residual, relu } => {
+                let work = self.norm_apply(norm, residual, relu, y);
+                self.push(work);
+            }
+            Again::Conv(id) => self.conv_again(id, y)?,
+        }
+        self.slots[tensor.0 as usize] = Some(y);
+        Ok(())
     }
 }
