@@ -98,39 +98,13 @@ impl Model {
         };
         adopt_classes(&mut spec, &file, &mut notices);
         adopt_channels(&mut spec, &file, &mut notices);
-        let mut preprocess = match &ours {
-            Some(file) if !file.meta.preprocess.is_null() => {
-                from_meta(&request.weights, "resnet.preprocess", &file.meta.preprocess)?
-            }
-            _ => {
-                let assumed = Preprocess::of_family(&spec);
-                let text = assumed.describe();
-                notices.push(format!("the file does not say how to prepare pictures: {text}"));
-                assumed
-            }
-        };
         let quantization = match &ours {
             Some(file) if !file.meta.quantization.is_null() => {
                 Some(from_meta(&request.weights, "resnet.quantization", &file.meta.quantization)?)
             }
             _ => None,
         };
-        let fixed =
-            quantization.is_some().then(|| (preprocess.mean.clone(), preprocess.std.clone()));
-        let own = preprocess.clone();
-        override_preprocess(&mut preprocess, request, spec.input.channels)?;
-        if let Some((mean, std)) = fixed
-            && (&mean, &std) != (&preprocess.mean, &preprocess.std)
-        {
-            notices
-                .push("mean and deviation are part of an int8 model: the file's are used".into());
-            (preprocess.mean, preprocess.std) = (mean, std);
-        }
-        let says_so = ours.as_ref().is_some_and(|file| !file.meta.preprocess.is_null());
-        if says_so && preprocess != own {
-            let own = own.describe();
-            notices.push(format!("pictures are not prepared as the model's own were: {own}"));
-        }
+        let preprocess = preprocess(request, &ours, &spec, &mut notices)?;
         [spec.input.height, spec.input.width] = preprocess.crop;
         let classes = match (&request.classes_file, &ours) {
             (Some(path), _) => Classes::read(path)?,
@@ -280,6 +254,38 @@ fn adopt_channels(spec: &mut NetworkSpec, file: &TensorFile, notices: &mut Vec<S
 pub(crate) fn colour_of(spec: &NetworkSpec) -> Result<Colour, TrainError> {
     let found = spec.input.channels;
     Colour::of_channels(found).ok_or(TrainError::Channels { found })
+}
+
+/// How pictures are prepared: as the file says or the network's family does, and what the user says
+/// otherwise.
+fn preprocess(
+    request: &ModelRequest,
+    ours: &Option<ModelFile>,
+    spec: &NetworkSpec,
+    notices: &mut Vec<String>,
+) -> Result<Preprocess, TrainError> {
+    let meta = ours.as_ref().map(|file| &file.meta).filter(|meta| !meta.preprocess.is_null());
+    let own = match meta {
+        Some(meta) => from_meta(&request.weights, "resnet.preprocess", &meta.preprocess)?,
+        None => {
+            let assumed = Preprocess::of_family(spec);
+            let text = assumed.describe();
+            notices.push(format!("the file does not say how to prepare pictures: {text}"));
+            assumed
+        }
+    };
+    let mut preprocess = own.clone();
+    override_preprocess(&mut preprocess, request, spec.input.channels)?;
+    let on_bytes = ours.as_ref().is_some_and(|file| !file.meta.quantization.is_null());
+    if on_bytes && (&own.mean, &own.std) != (&preprocess.mean, &preprocess.std) {
+        notices.push("mean and deviation are part of an int8 model: the file's are used".into());
+        (preprocess.mean, preprocess.std) = (own.mean.clone(), own.std.clone());
+    }
+    if meta.is_some() && preprocess != own {
+        let own = own.describe();
+        notices.push(format!("pictures are not prepared as the model's own were: {own}"));
+    }
+    Ok(preprocess)
 }
 
 fn override_preprocess(

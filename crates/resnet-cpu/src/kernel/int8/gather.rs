@@ -1,7 +1,8 @@
 //! Where a tile reads and writes: for each output pixel and tap a pointer to the bytes it multiplies.
 //!
 //! A tap is one place of the kernel, or a whole row of it where a padded copy of the picture makes that
-//! one run of bytes: for few channels, which would leave the runs short.
+//! one run of bytes: for few channels, which would leave the runs short. The rows of such a copy are
+//! equally far apart, so that the pointers of the first tap serve for all.
 
 use std::mem::MaybeUninit;
 use std::ops::Range;
@@ -9,8 +10,10 @@ use std::ops::Range;
 use crate::kernel::blocks::{Blocks, MAX_ROWS, TABLE_LEN, TILE_OVERHANG};
 use crate::kernel::conv::ConvShape;
 
-/// Up to this many bytes a row of the kernel, the padded copy costs less than short runs do.
+/// Up to this many bytes a row of the kernel, the padded copy costs less than short runs do; where each
+/// of its rows is met by several of the kernel's, up to the second number.
 const MAX_COPIED_RUN: usize = 64;
+const MAX_REUSED_RUN: usize = 192;
 /// Bytes that may be read beyond a run: the rest of its last word.
 pub(super) const SLACK: usize = 64;
 
@@ -28,12 +31,15 @@ pub(super) struct Gather {
 pub(super) struct Table {
     pointers: [MaybeUninit<*const u8>; TABLE_LEN],
     rows: usize,
+    /// Taps with pointers of their own.
     taps: usize,
+    /// Bytes from what a tap reads to what the next one does, where that is the same for all pixels.
+    pub(super) tap_step: Option<usize>,
 }
 
 impl Table {
     pub(super) fn new() -> Table {
-        Table { pointers: [MaybeUninit::uninit(); TABLE_LEN], rows: 0, taps: 0 }
+        Table { pointers: [MaybeUninit::uninit(); TABLE_LEN], rows: 0, taps: 0, tap_step: None }
     }
 
     /// The pointers of one tap: one for each pixel, then the last again `TILE_OVERHANG` times.
@@ -49,21 +55,24 @@ impl Table {
 impl Gather {
     pub(super) fn new(shape: &ConvShape) -> Gather {
         let run = shape.kw * shape.cin;
-        let short = 1 < shape.kh * shape.kw && run <= MAX_COPIED_RUN;
+        let reused = 2 * shape.stride < shape.kh;
+        let longest = if reused { MAX_REUSED_RUN } else { MAX_COPIED_RUN };
+        let short = 1 < shape.kh * shape.kw && run <= longest;
         // A row of other channels ends within a word; behind the last one nothing may be read.
         let copies = short || !shape.cin.is_multiple_of(4);
         let rows_as_taps = copies && shape.dilation == 1 && shape.groups == 1;
         Gather { shape: *shape, copies, rows_as_taps }
     }
 
-    pub(super) fn taps(&self) -> usize {
-        if self.rows_as_taps { self.shape.kh } else { self.shape.kh * self.shape.kw }
+    /// Taps with pointers of their own.
+    fn pointed_taps(&self) -> usize {
+        if self.rows_as_taps { 1 } else { self.shape.kh * self.shape.kw }
     }
 
     /// Cuts the pixels into blocks of about `wanted` pixels, a multiple of `unit` where it can be.
     pub(super) fn blocks(&self, wanted: usize, unit: usize) -> Blocks {
         let ConvShape { n, oh, ow, .. } = self.shape;
-        let fits = (TABLE_LEN / self.taps() - TILE_OVERHANG).min(MAX_ROWS);
+        let fits = (TABLE_LEN / self.pointed_taps() - TILE_OVERHANG).min(MAX_ROWS);
         if self.copies {
             let grid_rows = (wanted.min(fits) / ow).max(1);
             if ow <= fits {
@@ -99,8 +108,8 @@ impl Gather {
     /// Fills the table for the pixels `range`.
     ///
     /// # Safety
-    /// `source` is valid for the input of the shape, `padding` for its channels and [`SLACK`], and
-    /// both live as long as the pointers are read.
+    /// `source` is valid for the input of the shape, `padding` for a pixel and [`SLACK`], and both live
+    /// as long as the pointers are read.
     ///
     /// # Panics
     /// If `scratch` is shorter than [`Gather::scratch_len`].
@@ -114,7 +123,8 @@ impl Gather {
     ) {
         let s = &self.shape;
         let stride = range.len() + TILE_OVERHANG;
-        (table.rows, table.taps) = (range.len(), self.taps());
+        (table.rows, table.taps) = (range.len(), self.pointed_taps());
+        table.tap_step = self.rows_as_taps.then(|| self.copied_width() * s.cin);
         assert!(table.taps * stride <= TABLE_LEN, "a block fits the table");
         let per_image = s.oh * s.ow;
         let first_row = range.start % per_image / s.ow;
@@ -129,7 +139,7 @@ impl Gather {
             let (image, oy, ox) = (pixel / per_image, pixel % per_image / s.ow, pixel % s.ow);
             let run = (s.ow - ox).min(range.end - pixel);
             for tap in 0..table.taps {
-                let (ky, kx) = if self.rows_as_taps { (tap, 0) } else { (tap / s.kw, tap % s.kw) };
+                let (ky, kx) = (tap / s.kw, tap % s.kw);
                 let out = &mut table.pointers[tap * stride + pixel - range.start..][..run];
                 if self.copies {
                     let row = (oy - first_row) * s.stride + ky * s.dilation;
@@ -196,15 +206,12 @@ impl Gather {
         assert!(rows * row_bytes + SLACK <= scratch.len(), "scratch");
         for (row, copy) in scratch.chunks_exact_mut(row_bytes).take(rows).enumerate() {
             let y = (band.start * s.stride + row).wrapping_sub(pad);
-            let fill = |pixels: &mut [u8]| {
-                pixels.chunks_exact_mut(s.cin).for_each(|p| p.copy_from_slice(&padding[..s.cin]));
-            };
             if s.ih <= y {
-                fill(copy);
+                repeat(&padding[..s.cin], copy);
                 continue;
             }
-            fill(&mut copy[..pad * s.cin]);
-            fill(&mut copy[(pad + s.iw) * s.cin..]);
+            copy[..pad * s.cin].copy_from_slice(&padding[..pad * s.cin]);
+            copy[(pad + s.iw) * s.cin..].copy_from_slice(&padding[..pad * s.cin]);
             // SAFETY: row `y` of `image` lies inside the source, as just checked.
             let from = unsafe {
                 let start = source.add((image * s.ih + y) * s.iw * s.cin);
@@ -212,5 +219,16 @@ impl Gather {
             };
             copy[pad * s.cin..(pad + s.iw) * s.cin].copy_from_slice(from);
         }
+    }
+}
+
+/// Fills `row` with a pixel again and again.
+pub(super) fn repeat(pixel: &[u8], row: &mut [u8]) {
+    let mut filled = pixel.len().min(row.len());
+    row[..filled].copy_from_slice(&pixel[..filled]);
+    while filled < row.len() {
+        let more = filled.min(row.len() - filled);
+        row.copy_within(..more, filled);
+        filled += more;
     }
 }

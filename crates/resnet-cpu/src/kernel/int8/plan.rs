@@ -2,7 +2,7 @@
 
 use resnet_simd::{AlignedVec, Isa};
 
-use super::gather::{Gather, SLACK};
+use super::gather::{Gather, SLACK, repeat};
 use super::layout::Int8Layout;
 use super::tile;
 use crate::kernel::blocks::{Blocks, MAX_TAPS};
@@ -16,6 +16,8 @@ const ROWS_FIRST_BYTES: usize = 256 << 10;
 const ROWS_FIRST_TILES: usize = 2;
 /// Tiles of a block: enough that building its pointers does not show.
 const TILES_PER_BLOCK: usize = 8;
+/// The same where its source is copied: rows that two blocks meet are copied twice.
+const TILES_PER_COPY: usize = 32;
 /// Tasks, at least, where there is work for so many.
 const MIN_TASKS: usize = 24;
 
@@ -40,7 +42,7 @@ pub struct Int8Plan {
     pub(super) parts: usize,
     /// Rows that all panels of a task are multiplied with before the next ones.
     pub(super) rows: usize,
-    /// A pixel outside the picture, and what may be read behind it.
+    /// The pixels before a row of the picture, one at least, and what may be read behind them.
     pub(super) padding: AlignedVec<u8>,
     /// What a byte of the residual counts in the result, if there is one.
     pub(super) residual: Option<f32>,
@@ -75,12 +77,14 @@ impl Int8Plan {
         let layout = Int8Layout::new(shape, isa, gather.rows_as_taps);
         let unit = tile::height_unit(isa.dot_lanes());
         let in_cache = BLOCK_BYTES / (shape.stride * shape.stride * cin) / unit;
-        let blocks = gather.blocks(in_cache.clamp(2, TILES_PER_BLOCK) * unit, unit);
+        let most = if gather.copies { TILES_PER_COPY } else { TILES_PER_BLOCK };
+        let blocks = gather.blocks(in_cache.clamp(2, most) * unit, unit);
         let parts = MIN_TASKS.div_ceil(blocks.count).min(layout.panels());
-        let rows_first = gather.taps() == 1 && layout.len() <= ROWS_FIRST_BYTES;
+        let rows_first = layout.taps() == 1 && layout.len() <= ROWS_FIRST_BYTES;
         let rows = if rows_first { ROWS_FIRST_TILES * unit } else { blocks.longest() };
-        let mut row = AlignedVec::zeroed((cin + SLACK).next_multiple_of(64));
-        row[..cin].copy_from_slice(padding);
+        let pixels = shape.pad.max(1) * cin;
+        let mut row = AlignedVec::zeroed((pixels + SLACK).next_multiple_of(64));
+        repeat(padding, &mut row[..pixels]);
         Ok(Int8Plan {
             shape: *shape,
             isa,

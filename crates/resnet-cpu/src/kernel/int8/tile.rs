@@ -48,6 +48,15 @@ pub(super) struct Work<'a> {
     pub(super) finish: &'a Finish,
 }
 
+impl Work<'_> {
+    /// What `M` of the table's rows from `row` on read at a tap with pointers of its own.
+    #[inline(always)]
+    fn rows_of<const M: usize>(&self, tap: usize, row: usize) -> [*const u8; M] {
+        // A tile reads no further than the table repeats its last row.
+        *self.table.tap(tap)[row..].first_chunk().expect("a tile inside the table")
+    }
+}
+
 /// The unit that block sizes are a multiple of: all full tiles fit it.
 pub(super) fn height_unit(lanes: usize) -> usize {
     if lanes == 16 { 14 } else { 12 }
@@ -56,8 +65,8 @@ pub(super) fn height_unit(lanes: usize) -> usize {
 /// All tiles of a block and panel.
 ///
 /// # Safety
-/// The table's pointers are valid for `offset + 4 * words` bytes (what lies behind a run is multiplied
-/// by 0), `packed` for a panel, and the target and residual for the pixels and channels.
+/// The table's pointers, and what lies its step between taps behind them, are valid for `offset + 4 *
+/// words` bytes (what lies behind a run is multiplied by 0), `packed` for a panel, and the target and residual for the pixels and channels.
 #[inline(always)]
 pub(super) unsafe fn run_tiles<D: Dot>(d: D, work: &Work<'_>) {
     let Range { start: mut row, end: rows } = work.rows;
@@ -99,29 +108,33 @@ unsafe fn tile<D: Dot, const M: usize>(d: D, work: &Work<'_>, row: usize) -> usi
 /// The sums of one tile, offsets included.
 #[inline(always)]
 unsafe fn multiply<D: Dot, const M: usize>(d: D, work: &Work<'_>, row: usize) -> [[D::I32; 2]; M] {
-    // SAFETY: `row + M` is at most TILE_OVERHANG beyond the rows, which the table holds; pointers and
-    // the panel are valid as the caller promises.
+    // SAFETY: pointers and the panel are valid as the caller promises; a step from tap to tap leads to
+    // what the next one reads.
     unsafe {
         let offsets = work.packed.cast::<i32>();
         let mut sums = [[d.load_sums(offsets), d.load_sums(offsets.add(D::SUMS))]; M];
         let mut w = work.packed.add(8 * work.width).cast::<i8>();
-        for tap in 0..work.taps {
-            let pointers = work.table.tap(tap);
-            debug_assert!(row + M <= pointers.len());
-            let rows = pointers.as_ptr().add(row);
-            let end = work.offset + 4 * work.words;
-            let mut at = work.offset;
+        let mut rows: [*const u8; M] = work.rows_of(0, row);
+        let mut start = work.offset;
+        for tap in 1..=work.taps {
+            let end = start + 4 * work.words;
+            let mut at = start;
             while at + 16 <= end {
                 for u in 0..4 {
-                    step(d, &mut sums, rows, at + 4 * u, w.add(u * 8 * D::SUMS));
+                    step(d, &mut sums, &rows, at + 4 * u, w.add(u * 8 * D::SUMS));
                 }
                 w = w.add(4 * 8 * D::SUMS);
                 at += 16;
             }
             while at < end {
-                step(d, &mut sums, rows, at, w);
+                step(d, &mut sums, &rows, at, w);
                 w = w.add(8 * D::SUMS);
                 at += 4;
+            }
+            match work.table.tap_step {
+                Some(step) => start += step,
+                None if tap < work.taps => rows = work.rows_of(tap, row),
+                None => {}
             }
         }
         sums
@@ -133,7 +146,7 @@ unsafe fn multiply<D: Dot, const M: usize>(d: D, work: &Work<'_>, row: usize) ->
 unsafe fn step<D: Dot, const M: usize>(
     d: D,
     sums: &mut [[D::I32; 2]; M],
-    rows: *const *const u8,
+    rows: &[*const u8; M],
     at: usize,
     w: *const i8,
 ) {
@@ -144,8 +157,8 @@ unsafe fn step<D: Dot, const M: usize>(
         for line in 0..(8 * D::SUMS).div_ceil(64) {
             d.floats().prefetch(w.wrapping_add(PREFETCH + 64 * line).cast());
         }
-        for (m, sums) in sums.iter_mut().enumerate() {
-            let x = d.splat4((*rows.add(m)).add(at));
+        for (row, sums) in rows.iter().zip(sums) {
+            let x = d.splat4(row.add(at));
             sums[0] = d.dot(sums[0], x, weights[0]);
             sums[1] = d.dot(sums[1], x, weights[1]);
         }
