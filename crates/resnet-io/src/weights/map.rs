@@ -2,7 +2,8 @@
 //!
 //! The only unsafe code of the weights: mapping itself. What the map cannot protect from: a file
 //! that another program *shortens in place* while it is mapped ends the process with SIGBUS when
-//! the lost pages are touched, and one that is overwritten in place changes under the reader. Our
+//! the lost pages are touched, and one that is overwritten in place changes under the reader (an
+//! executor reads such weights once, before its first run, and keeps what it made of them). Our
 //! own writer never does either (it writes a new file and renames it over the old one, whose map
 //! stays whole); copy a file first if someone else might.
 #![expect(unsafe_code, reason = "mapping a file is unsafe: see the module's doc")]
