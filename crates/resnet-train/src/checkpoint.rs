@@ -181,7 +181,7 @@ pub fn restore(
         .map_err(WeightsError::from)?;
     for ((name, shape), tensor) in states.iter().zip(matched.tensors) {
         let tensor = tensor.expect("every tensor is matched when the head is kept");
-        executor.import_shared(name, shape, &tensor.to_values()).map_err(error)?;
+        executor.import(name, shape, &tensor.to_f32()).map_err(error)?;
     }
     Ok(())
 }

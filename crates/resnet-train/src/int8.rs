@@ -5,13 +5,13 @@ use std::path::Path;
 
 use resnet_core::build::{BuildOptions, Mode, forward};
 use resnet_core::executor::Executor;
+use resnet_core::graph::Graph;
 use resnet_core::op::DType;
 use resnet_core::pass::fold_bn::{Fold, fold_batch_norm};
 use resnet_core::pass::quantize::calibrate::{Calibration, NamedState, folded_states};
 use resnet_core::pass::quantize::range::RangeMethod;
 use resnet_core::pass::quantize::{Activations, Int8Weights, Quantized, QuantizedLayer, quantize};
 use resnet_core::spec::NetworkSpec;
-use resnet_core::{graph::Graph, init};
 use resnet_io::weights::{
     Expected, Head, ModelMeta, TensorFile, TensorRef, WeightsError, match_tensors, model_file,
 };
@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::StateTensor;
 use crate::error::TrainError;
-use crate::model::Model;
+use crate::model::{Model, fresh_states};
 use crate::preprocess::Preprocess;
 
 /// What a file says of its quantisation.
@@ -232,11 +232,7 @@ pub fn write(model: &Model, path: &Path) -> Result<(), TrainError> {
 /// # Errors
 /// When the network does not fit its input.
 pub fn fresh(spec: &NetworkSpec, preprocess: Preprocess) -> Result<Model, TrainError> {
-    let graph = forward(spec, &options(&preprocess, 1))?;
-    let states = init::initial_state(spec, &graph, 0).into_iter();
-    let states = states
-        .map(|s| StateTensor { name: s.name, shape: s.shape, values: s.values.into() })
-        .collect();
+    let states = fresh_states(spec, 0)?;
     let classes = crate::classes::Classes::default();
     Ok(Model {
         spec: spec.clone(),

@@ -204,9 +204,12 @@ impl StateStore {
         others: impl Iterator<Item = &'n String>,
     ) -> Result<bool, ExecutorError> {
         let own = self.tensors[self.find(name)?].version;
-        let others = others.map(|name| Ok(self.tensors[self.find(name)?].version));
-        let newest = others.collect::<Result<Vec<u64>, ExecutorError>>()?.into_iter().max();
-        Ok(newest < Some(own))
+        for other in others {
+            if own <= self.tensors[self.find(other)?].version {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Where a tensor's floats are.

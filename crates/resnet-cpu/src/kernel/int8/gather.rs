@@ -108,8 +108,8 @@ impl Gather {
     /// Fills the table for the pixels `range`.
     ///
     /// # Safety
-    /// `source` is valid for the input of the shape, `padding` for a pixel and [`SLACK`], and both live
-    /// as long as the pointers are read.
+    /// `source` is valid for the input of the shape, `padding` for the pixels before a row, one at least,
+    /// and [`SLACK`]; both live as long as the pointers are read.
     ///
     /// # Panics
     /// If `scratch` is shorter than [`Gather::scratch_len`].

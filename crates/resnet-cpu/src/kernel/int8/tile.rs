@@ -65,8 +65,9 @@ pub(super) fn height_unit(lanes: usize) -> usize {
 /// All tiles of a block and panel.
 ///
 /// # Safety
-/// The table's pointers, and what lies its step between taps behind them, are valid for `offset + 4 *
-/// words` bytes (what lies behind a run is multiplied by 0), `packed` for a panel, and the target and residual for the pixels and channels.
+/// The table's pointers, and what lies its step between taps behind them, are valid for
+/// `offset + 4 * words` bytes (what lies behind a run is multiplied by 0), `packed` for a panel, and the
+/// target and residual for the pixels and channels.
 #[inline(always)]
 pub(super) unsafe fn run_tiles<D: Dot>(d: D, work: &Work<'_>) {
     let Range { start: mut row, end: rows } = work.rows;

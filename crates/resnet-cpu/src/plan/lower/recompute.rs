@@ -8,6 +8,8 @@
 //!   a number. It is dropped where its input needs no convolution to be made again, so that nothing
 //!   is made again for more than the next few steps.
 
+use std::collections::HashMap;
+
 use resnet_core::executor::ExecutorError;
 use resnet_core::graph::{NodeId, TensorId};
 use resnet_core::op::Op;
@@ -34,7 +36,7 @@ enum Again {
 pub(super) struct Recompute {
     pub(super) enabled: bool,
     backward: bool,
-    dropped: Vec<(TensorId, Again)>,
+    dropped: HashMap<TensorId, Again>,
 }
 
 impl Lowering<'_> {
@@ -48,7 +50,7 @@ impl Lowering<'_> {
     ) {
         let keeps_shortcut = match residual {
             Residual::None | Residual::Norm(_) => true,
-            Residual::Plain(tensor) => self.dropped(tensor).is_none(),
+            Residual::Plain(tensor) => !self.recompute.dropped.contains_key(&tensor),
         };
         if keeps_shortcut {
             self.drop_tensor(out, Again::Normalize { norm, residual, relu });
@@ -75,21 +77,16 @@ impl Lowering<'_> {
     fn drop_tensor(&mut self, tensor: TensorId, again: Again) {
         let shown = self.graph.outputs.iter().any(|(_, id)| *id == tensor);
         if self.recompute.enabled && !self.recompute.backward && !shown {
-            self.recompute.dropped.push((tensor, again));
+            self.recompute.dropped.insert(tensor, again);
         }
-    }
-
-    fn dropped(&self, tensor: TensorId) -> Option<Again> {
-        let mut dropped = self.recompute.dropped.iter();
-        dropped.find(|(id, _)| *id == tensor).map(|&(_, again)| again)
     }
 
     /// Whether a tensor is dropped and a convolution has to run to make it again.
     fn needs_conv(&self, tensor: TensorId) -> bool {
-        match self.dropped(tensor) {
+        match self.recompute.dropped.get(&tensor) {
             None => false,
             Some(Again::Conv(_)) => true,
-            Some(again) => self.sources(again).into_iter().any(|source| self.needs_conv(source)),
+            Some(&again) => self.sources(again).into_iter().any(|source| self.needs_conv(source)),
         }
     }
 
@@ -124,8 +121,7 @@ impl Lowering<'_> {
     }
 
     fn restore(&mut self, tensor: TensorId) -> Result<(), ExecutorError> {
-        let Some(again) = self.dropped(tensor) else { return Ok(()) };
-        self.recompute.dropped.retain(|(id, _)| *id != tensor);
+        let Some(again) = self.recompute.dropped.remove(&tensor) else { return Ok(()) };
         for source in self.sources(again) {
             self.restore(source)?;
         }
