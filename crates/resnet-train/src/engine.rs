@@ -139,6 +139,18 @@ impl Engine {
         Engine { executor, plan, train: Pair::default(), eval: Pair::default(), update: None }
     }
 
+    /// Makes the pictures that are trained on from now on so many rows and columns.
+    pub fn set_train_size(&mut self, size: [usize; 2]) {
+        if self.plan.train_size == size {
+            return;
+        }
+        self.plan.train_size = size;
+        let Pair { main, rest } = std::mem::take(&mut self.train);
+        for old in main.into_iter().chain(rest) {
+            self.executor.release(old.step);
+        }
+    }
+
     /// The executor, which owns all state.
     pub fn executor(&mut self) -> &mut dyn Executor {
         self.executor.as_mut()

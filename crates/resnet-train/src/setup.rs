@@ -1,5 +1,7 @@
 //! From a recipe to everything that a run needs: pictures, network, first weights.
 
+mod training;
+
 use std::sync::Arc;
 
 use resnet_core::build::{BuildOptions, Mode, forward};
@@ -8,17 +10,17 @@ use resnet_core::op::{BinaryCrossEntropy, CrossEntropy};
 use resnet_core::precision::Precision;
 use resnet_core::spec::{NetworkSpec, ShortcutKind, StemKind, StemSpec};
 use resnet_core::step::{Decay, Loss, SgdOptions, Targets};
-use resnet_io::augment::Step;
 use resnet_io::decode::{Exif, decode_by};
-use resnet_io::loader::{self, Loader, LoaderSpec, Order};
-use resnet_io::mix::Mix;
+use resnet_io::loader::{Loader, LoaderSpec};
 use resnet_io::source::{
     self, Cached, DataSet, Encoded, MultiLabel, OpenOptions, Relabelled, Source,
 };
 use resnet_io::weights::{self, Head, ModelMeta};
-use resnet_io::{Colour, DataError, readable};
+use resnet_io::{DataError, readable};
 use serde::Serialize;
 
+pub use self::training::Training;
+use self::training::{fit_steps, mix, orientation, validation_batches};
 use crate::classes::Classes;
 use crate::engine::{Plan, StateTensor};
 use crate::error::TrainError;
@@ -41,7 +43,7 @@ pub struct Setup {
     /// Whether a picture may have any number of them.
     pub multi_label: bool,
     /// Training pictures.
-    pub train: Loader,
+    pub train: Training,
     /// Validation pictures, if there are any.
     pub val: Option<Loader>,
     /// Parameters and statistics to begin with.
@@ -90,8 +92,7 @@ pub fn prepare(mut recipe: Recipe, batch_size: BatchSize) -> Result<Setup, Train
     let preprocess = preprocess(&recipe, &spec, picture);
     [spec.input.height, spec.input.width] = preprocess.crop;
     spec.validate()?;
-    let train_size = recipe.augment.size.map_or(preprocess.crop, |size| [size; 2]);
-    notices.extend(fit_augmentation(&mut recipe, &preprocess, train_size));
+    notices.extend(fit_steps(&mut recipe, &preprocess));
     notices.extend(clamp_batch_size(&mut recipe, batch_size, train.len()));
     let (mut train, mut val) = (train, validation(&data, &classes, multi_label)?);
     if recipe.data.cache {
@@ -105,7 +106,8 @@ pub fn prepare(mut recipe: Recipe, batch_size: BatchSize) -> Result<Setup, Train
     }
     notices.extend(scaled_rate(&recipe));
     let (states, weights_from) = first_weights(&recipe, &spec)?;
-    let train = Loader::new(train, training_batches(&recipe, train_size, colour))?;
+    let train = Training::new(train, &recipe, &preprocess, colour)?;
+    notices.extend(train.sizes_over_time());
     let val = match val {
         Some(val) => {
             let batches = validation_batches(&recipe, &preprocess, colour);
@@ -139,45 +141,6 @@ fn settle_loss(recipe: &mut Recipe, multi_label: bool) -> Result<(), TrainError>
         return Err(DataError::NeedsOneClass { what: "loss.kind = \"softmax\"" }.into());
     }
     Ok(recipe.validate()?)
-}
-
-fn training_batches(recipe: &Recipe, [height, width]: [usize; 2], colour: Colour) -> LoaderSpec {
-    LoaderSpec {
-        mode: loader::Mode::Train,
-        batch_size: recipe.train.batch_size,
-        width,
-        height,
-        colour,
-        exif: orientation(recipe),
-        steps: recipe.augment.steps.clone(),
-        // Recipes allow sixteen at most.
-        repeats: recipe.augment.repeats as u32,
-        mix: mix(recipe),
-        seed: recipe.train.seed,
-        order: Order {
-            sampling: recipe.data.sampling,
-            last_batch: recipe.data.last_batch,
-            ..Order::default()
-        },
-        workers: recipe.data.workers,
-    }
-}
-
-fn validation_batches(recipe: &Recipe, preprocess: &Preprocess, colour: Colour) -> LoaderSpec {
-    let own = recipe.eval.batch_size;
-    let batch_size = if own == 0 { recipe.train.batch_size } else { own };
-    let (mode, steps) = (loader::Mode::Eval, preprocess.steps());
-    let alike = training_batches(recipe, preprocess.crop, colour);
-    LoaderSpec { mode, batch_size, steps, repeats: 1, mix: None, ..alike }
-}
-
-fn orientation(recipe: &Recipe) -> Exif {
-    if recipe.data.exif { Exif::Apply } else { Exif::Ignore }
-}
-
-fn mix(recipe: &Recipe) -> Option<Mix> {
-    let augment = &recipe.augment;
-    Mix::of(augment.mixup, augment.cutmix, augment.mix_switch)
 }
 
 /// Makes a default batch size fit the set, and says so.
@@ -217,7 +180,7 @@ impl Setup {
         };
         Plan {
             spec: self.spec.clone(),
-            train_size: [self.train.spec().height, self.train.spec().width],
+            train_size: self.train.largest(),
             mean: self.preprocess.mean.clone(),
             std: self.preprocess.std.clone(),
             loss: loss(&self.recipe.loss),
@@ -387,7 +350,7 @@ fn preprocess(recipe: &Recipe, spec: &NetworkSpec, picture: PictureKind) -> Prep
     } else if preprocess.resize.is_none() {
         preprocess.resize = Some(preprocess.crop[0].min(preprocess.crop[1]));
     }
-    if let Some(crop) = recipe.eval.crop.or(recipe.augment.size) {
+    if let Some(crop) = recipe.eval.crop.or(recipe.augment.final_size()) {
         preprocess.crop = [crop; 2];
         let is_as_it_comes = !picture.is_file && [width, height] == [crop; 2];
         preprocess.resize = match is_small {
@@ -397,40 +360,6 @@ fn preprocess(recipe: &Recipe, spec: &NetworkSpec, picture: PictureKind) -> Prep
     }
     preprocess.resize = recipe.eval.resize.or(preprocess.resize);
     preprocess
-}
-
-/// Puts a step before the recipe's where none of them brings pictures to the network's size: a random part
-/// for networks of large pictures (as torchvision trains them), the whole picture for small ones. Written
-/// into the recipe, and told. Steps that set a size set that of `augment.size` where there is one.
-fn fit_augmentation(
-    recipe: &mut Recipe,
-    preprocess: &Preprocess,
-    train_size: [usize; 2],
-) -> Option<String> {
-    if recipe.augment.size.is_some() {
-        let size = train_size.map(|side| side as u32);
-        recipe.augment.steps.iter_mut().for_each(|step| step.set_size(size));
-    }
-    let steps = &mut recipe.augment.steps;
-    let is_as_it_comes = preprocess.resize.is_none() && train_size == preprocess.crop;
-    if is_as_it_comes || steps.iter().any(|step| step.size().is_some()) {
-        return None;
-    }
-    let [rows, columns] = train_size;
-    if rows != columns || rows <= SMALL_PICTURE {
-        let mut whole = preprocess.steps();
-        if train_size != preprocess.crop {
-            whole =
-                Preprocess { resize: Some(rows), crop: train_size, ..preprocess.clone() }.steps();
-        }
-        steps.splice(0..0, whole);
-        return None;
-    }
-    steps.insert(0, Step::random_resized_crop(rows as u32));
-    Some(format!(
-        "training takes a random part of each picture, scaled to {rows}x{columns}: the recipe's \
-         augment.steps do not say what else"
-    ))
 }
 
 /// The pictures to evaluate on, whose classes must be the training's.

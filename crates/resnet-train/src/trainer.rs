@@ -118,7 +118,7 @@ impl<'a> Trainer<'a> {
             ..Progress::default()
         };
         if run.checkpoints().last.exists() {
-            progress = restore(setup, run, &mut engine, &control.isa, &mut notices)?;
+            progress = start::restore(setup, run, &mut engine, &control.isa, &mut notices)?;
         }
         let report = Reporter::open(run, progress.metrics_bytes, control.on_event)?;
         let mut trainer = Trainer {
@@ -168,11 +168,13 @@ impl<'a> Trainer<'a> {
 
     /// What is left of an epoch, its evaluation and its checkpoint. An ending if it came to none.
     fn epoch(&mut self) -> Result<Option<Ending>, TrainError> {
-        let (epoch, steps) = (self.progress.epoch, self.steps_per_epoch());
-        let done = self.progress.step - epoch * steps;
+        let steps = self.steps_per_epoch();
+        let done = self.progress.step - self.progress.epoch * steps;
         let mut pace = Pace::start();
         // Epochs are at most a million, steps of one fit the counter of its loader.
-        let mut batches = self.setup.train.epoch(epoch as u32, done as usize);
+        let epoch = self.progress.epoch as u32;
+        self.engine.set_train_size(self.setup.train.size(epoch));
+        let mut batches = self.setup.train.epoch(epoch, done as usize);
         for _ in done..steps {
             if let Some(ending) = self.asked_to_stop() {
                 return Ok(Some(ending));
@@ -476,24 +478,4 @@ fn is_better(score: &Score, best: Option<&Best>) -> bool {
         let goal = score.quality.goal();
         best.goal.0 < goal || (best.goal.0 == goal && score.loss < best.loss.0)
     })
-}
-
-/// Puts a checkpoint's tensors into the engine and checks that the run is still the same.
-fn restore(
-    setup: &Setup,
-    run: &RunFolder,
-    engine: &mut Engine,
-    isa: &str,
-    notices: &mut Vec<String>,
-) -> Result<Progress, TrainError> {
-    let path = run.checkpoints().last;
-    let loaded = checkpoint::load(&path)?;
-    let (found, expected) = (setup.train.source().len(), loaded.progress.train_images);
-    if found != expected {
-        return Err(TrainError::DataChanged { checkpoint: path, expected, found });
-    }
-    checkpoint::restore(engine.executor(), &loaded)?;
-    let written_by = &loaded.model.meta.version;
-    notices.extend(loaded.progress.warning(written_by, env!("CARGO_PKG_VERSION"), isa));
-    Ok(Progress { isa: isa.into(), ..loaded.progress })
 }

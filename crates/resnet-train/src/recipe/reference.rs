@@ -51,7 +51,7 @@ fn type_name(ty: &str) -> &'static str {
         "f64" => "number",
         "u64" | "usize" => "whole number",
         "Vec<f64>" => "list of numbers",
-        "Vec<u64>" => "list of whole numbers",
+        "Vec<u64>" | "Vec<usize>" => "list of whole numbers",
         "Vec<Step>" => "list of tables",
         "NetworkSpec" => "table",
         _ => "text",

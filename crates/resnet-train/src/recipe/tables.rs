@@ -167,6 +167,10 @@ table! {
         /// Rows and columns of training pictures: steps that set a size take this one. Without it: as in
         /// evaluation.
         size: Option<usize> = None;
+        /// Progressive resizing, in place of `size`: rows and columns of training pictures as training goes on,
+        /// each for an equal part of the epochs, as `[128, 160, 192]`. A number that is there twice lasts twice as
+        /// long. Of epochs that cannot be shared equally, the later numbers get more.
+        progressive: Vec<usize> = Vec::new();
         /// Repeated augmentation: an epoch has each of its pictures so often, augmented anew each time, and so
         /// many times fewer pictures.
         repeats: u64 = 1;
@@ -179,6 +183,13 @@ table! {
         /// Where both are on: the share of batches that take CutMix. Training's top-1 counts mixed
         /// pictures by the class that weighs more.
         mix_switch: f64 = 0.5;
+    }
+}
+
+impl Augment {
+    /// Rows and columns of the last training pictures, where the recipe says them.
+    pub fn final_size(&self) -> Option<usize> {
+        self.progressive.last().copied().or(self.size)
     }
 }
 
@@ -315,8 +326,8 @@ table! {
         resize: Option<usize> = None;
         /// How pictures are scaled: `"bilinear"`, `"bicubic"`, `"lanczos"`, `"box"` or `"nearest"`.
         interpolation: Filter = Filter::Bilinear;
-        /// The middle of so many rows and columns is taken. Without it: `augment.size`, or the network's
-        /// input.
+        /// The middle of so many rows and columns is taken. Without it: `augment.size`, the last of
+        /// `augment.progressive`, or the network's input.
         crop: Option<usize> = None;
     }
 }

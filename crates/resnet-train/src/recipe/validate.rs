@@ -1,11 +1,16 @@
 //! Which numbers a recipe may hold.
 
+use std::ops::RangeInclusive;
+
 use super::{LossKind, Recipe, RecipeError, ScheduleKind, VERSION};
 
 const POSITIVE: &str = "above 0";
 const NOT_NEGATIVE: &str = "0 or more";
 const BELOW_ONE: &str = "from 0 to below 1";
 const COUNTED: &str = "1 or more";
+/// Rows or columns of a picture.
+const SIDES: RangeInclusive<usize> = 1..=16_384;
+const SIDES_TEXT: &str = "1 to 16384";
 
 impl Recipe {
     /// Checks every number.
@@ -57,7 +62,7 @@ impl Recipe {
         ];
         for (key, size) in sizes {
             let size = size.unwrap_or(1);
-            check(key, size as f64, (1..=16_384).contains(&size), "1 to 16384")?;
+            check(key, size as f64, SIDES.contains(&size), SIDES_TEXT)?;
         }
         Ok(())
     }
@@ -70,6 +75,12 @@ impl Recipe {
                 let found = found.unwrap_or_else(|_| format!("{step:?}"));
                 return Err(out_of_range("augment.steps", found, expected));
             }
+        }
+        for &size in &augment.progressive {
+            check("augment.progressive", size as f64, SIDES.contains(&size), SIDES_TEXT)?;
+        }
+        if let (Some(size), [_, ..]) = (augment.size, &augment.progressive[..]) {
+            return Err(out_of_range("augment.size", size, "none beside augment.progressive"));
         }
         let repeats = augment.repeats;
         check("augment.repeats", repeats as f64, (1..=16).contains(&repeats), "1 to 16")?;

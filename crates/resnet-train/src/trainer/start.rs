@@ -3,8 +3,12 @@
 use resnet_io::source::memory_to_spare;
 
 use super::Trainer;
+use crate::checkpoint::{self, Progress};
+use crate::engine::Engine;
 use crate::error::TrainError;
 use crate::event::{self, Event, gigabytes};
+use crate::run_folder::RunFolder;
+use crate::setup::Setup;
 
 impl Trainer<'_> {
     /// Says what is about to be done, and what the user should know before it is.
@@ -47,4 +51,24 @@ fn too_large(memory_bytes: u64) -> Option<String> {
         let less = "--precision bf16, --recompute or a smaller --batch-size need less";
         format!("training needs {needed} of memory, {free} are free: {less}")
     })
+}
+
+/// Puts a checkpoint's tensors into the engine and checks that the run is still the same.
+pub(super) fn restore(
+    setup: &Setup,
+    run: &RunFolder,
+    engine: &mut Engine,
+    isa: &str,
+    notices: &mut Vec<String>,
+) -> Result<Progress, TrainError> {
+    let path = run.checkpoints().last;
+    let loaded = checkpoint::load(&path)?;
+    let (found, expected) = (setup.train.source().len(), loaded.progress.train_images);
+    if found != expected {
+        return Err(TrainError::DataChanged { checkpoint: path, expected, found });
+    }
+    checkpoint::restore(engine.executor(), &loaded)?;
+    let written_by = &loaded.model.meta.version;
+    notices.extend(loaded.progress.warning(written_by, env!("CARGO_PKG_VERSION"), isa));
+    Ok(Progress { isa: isa.into(), ..loaded.progress })
 }

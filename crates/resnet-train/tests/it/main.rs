@@ -6,6 +6,7 @@ mod event;
 mod model;
 #[cfg(unix)]
 mod multi_label;
+mod progressive;
 mod recipe;
 #[cfg(unix)]
 mod resume;

@@ -130,6 +130,14 @@ hint: docs/recipes.md lists every key with its type and meaning
 augment.mix_switch is 1.5, expected 0 to 1
 hint: docs/recipes.md lists every key with its type and meaning
 "#);
+    insta::assert_snapshot!(error("", &["augment.progressive=[32, 0]"]), @r#"
+augment.progressive is 0, expected 1 to 16384
+hint: docs/recipes.md lists every key with its type and meaning
+"#);
+    insta::assert_snapshot!(error("", &["augment.progressive=[32]", "augment.size=32"]), @r#"
+augment.size is 32, expected none beside augment.progressive
+hint: docs/recipes.md lists every key with its type and meaning
+"#);
     insta::assert_snapshot!(error("version = 2\n", &[]), @r#"
 recipe version 2, expected at most 1
 hint: a newer version of this program wrote it

@@ -267,6 +267,19 @@ fn a_run_on_mixed_pictures_that_stops_within_an_epoch_goes_on_to_the_bit() {
 }
 
 #[test]
+fn a_run_of_growing_pictures_goes_on_to_the_bit_within_and_after_each_size() {
+    // Epochs 1 and 2 have one size, 3 and 4 the other.
+    let growing = ["augment.progressive=[4, 8]"];
+    let expected = uninterrupted(&growing);
+    assert_ne!(expected.metrics, uninterrupted(&[]).metrics);
+    for steps in [2, 4, 6, 8] {
+        let folder = tempfile::tempdir().unwrap();
+        stop_after(folder.path(), &growing, steps);
+        finish_and_compare(folder.path(), "growing", &expected);
+    }
+}
+
+#[test]
 fn a_run_of_binary_cross_entropy_goes_on_to_the_bit() {
     let changes = ["loss.kind=bce", "loss.label_smoothing=0.1", "augment.mixup=0.4"];
     let expected = uninterrupted(&changes);

@@ -63,7 +63,8 @@ pub(super) fn run(options: &Options, view: &View) -> Outcome {
     let text = options.recipe.as_deref().map(recipe::load).transpose().map_err(TrainError::from)?;
     let setup = resnet::set_up(text.as_ref(), &options.assignments()?)?;
     setup.notices.iter().for_each(|notice| view.note(&format!("note: {notice}")));
-    let mut queue = setup.train.epoch(options.epoch - 1, 0);
+    let epoch = options.epoch - 1;
+    let mut queue = setup.train.epoch(epoch, 0);
     let (mut batches, mut count): (Vec<Batch>, usize) = (Vec::new(), 0);
     while count < options.images as usize
         && let Some(batch) = queue.next_batch().map_err(TrainError::from)?
@@ -72,7 +73,7 @@ pub(super) fn run(options: &Options, view: &View) -> Outcome {
         batches.push(batch);
     }
     drop(queue);
-    let LoaderSpec { width, height, colour, .. } = *setup.train.spec();
+    let LoaderSpec { width, height, colour, .. } = *setup.train.at(epoch).spec();
     let picture = |pixels: &[u8]| Image {
         width,
         height,
