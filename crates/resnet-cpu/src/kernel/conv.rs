@@ -32,6 +32,7 @@ mod tile;
 mod weight_gradient;
 mod winograd;
 mod winograd_block;
+mod winograd_few;
 mod winograd_transform;
 mod winograd_weights;
 

@@ -294,6 +294,9 @@ fn winograd_tiles_of_all_sizes_and_borders() {
         check(ConvShape::new((1, size, size, 40), 33, 3, 1, 0));
     }
     check(ConvShape::new((1, 6, 9, 18), 50, 3, 1, 2));
+    // Four tiles, and channels that are no whole vectors.
+    check(ConvShape::new((1, 7, 7, 40), 64, 3, 1, 1));
+    check(ConvShape::new((1, 8, 8, 96), 36, 3, 1, 1));
     check(ConvShape::new((5, 14, 14, 64), 64, 3, 1, 1));
     check(ConvShape::new((8, 28, 28, 32), 32, 3, 1, 1));
     // Sums of the weight gradient that are too large for one in each chunk: of tiles of 4, of both.
@@ -387,9 +390,13 @@ fn same_bits_on_threads(case: &Case) {
 
 #[test]
 fn an_image_alone_and_in_a_batch_gives_the_same_bits() {
-    for (size, cin, cout, kernel, stride, pad) in
-        [(14, 24, 40, 3, 1, 1), (7, 64, 64, 3, 2, 1), (23, 3, 16, 7, 2, 3), (1, 100, 40, 1, 1, 0)]
-    {
+    for (size, cin, cout, kernel, stride, pad) in [
+        (14, 24, 40, 3, 1, 1),
+        (7, 72, 96, 3, 1, 1),
+        (7, 64, 64, 3, 2, 1),
+        (23, 3, 16, 7, 2, 3),
+        (1, 100, 40, 1, 1, 0),
+    ] {
         let batch = ConvShape::new((5, size, size, cin), cout, kernel, stride, pad);
         let case = Case::new(batch);
         let forward = |shape: ConvShape, x: &[f32], isa: Isa, tiles: Option<Tiles>| {

@@ -24,6 +24,7 @@ use super::epilogue::Finish;
 use super::gather::{MAX_PADDED_CHANNELS, zeros};
 use super::tile::height_unit;
 use super::winograd_block::{Block, Shared};
+use super::winograd_few::FEW_TILES;
 use super::winograd_transform::{Four, MAX_TRANSFORMED, Tiles, Transform, Two, transform_square};
 use super::{ConvShape, PackedLayout};
 use crate::kernel::blocks::{TABLE_LEN, TILE_OVERHANG};
@@ -231,7 +232,20 @@ impl WinogradPass {
         self.images * self.down * self.across
     }
 
-    /// `Bᵀ x B` of one tile for all channels: product `p` goes to `to + p * stride`.
+    /// Where the transformed inputs of a tile go in a block of `[product][tile][channel]`.
+    pub(super) fn input_strides(&self, lanes: usize) -> InputStrides {
+        let column = self.input_stride();
+        InputStrides { row: self.tiles.inputs() * column, column, vector: lanes }
+    }
+
+    /// Whether the tiles are those that [`super::winograd_few`] multiplies, and all panels whole vectors.
+    pub(super) fn is_few(&self, lanes: usize) -> bool {
+        let is_whole = |index| self.layout.panel(index).width.is_multiple_of(lanes);
+        let alone = self.transforms_in_run() && self.block_tiles == FEW_TILES;
+        alone && self.tiles == Tiles::Four && (0..self.layout.panels()).all(is_whole)
+    }
+
+    /// `Bᵀ x B` of one tile for all channels, to `to` by these strides.
     ///
     /// # Safety
     /// `source` is the source, each of the places valid for as many floats as channels.
@@ -241,7 +255,7 @@ impl WinogradPass {
         s: S,
         source: *const E,
         place: Place,
-        (to, stride): (*mut f32, usize),
+        (to, strides): (*mut f32, InputStrides),
     ) {
         let [h, w, c] = self.source;
         let mut pixels = [zeros().cast::<E>(); MAX_TRANSFORMED];
@@ -262,23 +276,33 @@ impl WinogradPass {
         // there are at least as many as channels (checked by `fits`); the caller vouches for the
         // places of the stores.
         unsafe {
-            for channel in (0..full).step_by(S::LANES) {
-                transform_channels::<T, S, E>(
-                    s,
-                    &pixels,
-                    channel..channel + S::LANES,
-                    (to, stride),
-                );
+            let to = |vector: usize| (to.add(vector * strides.vector), strides);
+            for vector in 0..full / S::LANES {
+                let channel = vector * S::LANES;
+                let channels = channel..channel + S::LANES;
+                transform_channels::<T, S, E>(s, &pixels, channels, to(vector));
             }
+            let last = full / S::LANES;
             match c - full {
                 0 => {}
                 rest if rest <= <S::Half as Simd>::LANES => {
-                    transform_channels::<T, S::Half, E>(s.half(), &pixels, full..c, (to, stride));
+                    transform_channels::<T, S::Half, E>(s.half(), &pixels, full..c, to(last));
                 }
-                _ => transform_channels::<T, S, E>(s, &pixels, full..c, (to, stride)),
+                _ => transform_channels::<T, S, E>(s, &pixels, full..c, to(last)),
             }
         }
     }
+}
+
+/// Floats from one transformed input of a tile to the next.
+#[derive(Clone, Copy)]
+pub(super) struct InputStrides {
+    /// From a row of products to the next.
+    pub(super) row: usize,
+    /// From a product of a row to the next.
+    pub(super) column: usize,
+    /// From a vector of channels to the next.
+    pub(super) vector: usize,
 }
 
 /// `Bᵀ x B` of one tile for a vector of channels, or fewer.
@@ -290,12 +314,12 @@ unsafe fn transform_channels<T: Transform, S: Simd, E: Element>(
     s: S,
     pixels: &[*const E; MAX_TRANSFORMED],
     channels: Range<usize>,
-    (to, stride): (*mut f32, usize),
+    (to, strides): (*mut f32, InputStrides),
 ) {
     // SAFETY: passed on.
     unsafe {
         let from = |at: usize| pixels[at].add(channels.start);
-        let to = |p: usize| to.add(p * stride + channels.start);
+        let to = |p: usize| to.add(p / T::IN * strides.row + p % T::IN * strides.column);
         let len = channels.len();
         if len == S::LANES {
             let load = |at: usize| E::load_ptr(s, from(at));

@@ -10,6 +10,7 @@ use super::gather::Table;
 use super::layout::Panel;
 use super::tile::{PanelSums, Work, run_tiles};
 use super::winograd::{FRESH_DEPTH, FRESH_STRIDE, WinogradPass, transform_taps};
+use super::winograd_few::{Taps, To, few_strides, multiply_few};
 use super::winograd_transform::{Four, Tiles, Transform, Two, output_square};
 use crate::threads::DisjointMut;
 
@@ -64,7 +65,10 @@ impl Kernel for Block<'_> {
         }
         for index in self.panels.clone() {
             let panel = pass.layout.panel(index);
-            self.multiply(s, (&table, count), &panel, fresh, products);
+            match pass.is_few(S::LANES) {
+                true => self.multiply_few(s, inputs, index, products),
+                false => self.multiply(s, (&table, count), &panel, fresh, products),
+            }
             let mut sums = PanelSums([[0.0; 32]; 2]);
             match pass.tiles {
                 Tiles::Two => self.finish_tiles::<Two, S>(
@@ -116,14 +120,17 @@ impl Block<'_> {
         inputs: &mut [f32],
     ) {
         let source: *const E = self.shared.source.cast();
-        let (pass, stride) = (self.shared.pass, self.shared.pass.input_stride());
+        let pass = self.shared.pass;
+        let (strides, tile_stride) = match pass.is_few(S::LANES) {
+            true => (few_strides(S::LANES, pass.source[2]), S::LANES),
+            false => (pass.input_strides(S::LANES), pass.row_stride()),
+        };
+        assert!(T::IN * strides.row <= inputs.len());
         for (index, tile) in tiles.enumerate() {
-            let row = index * pass.row_stride();
-            assert!(row + pass.source[2] <= stride);
-            // SAFETY: the caller of `run` vouches for the source; `inputs` has `stride` floats for
-            // each product, of which the row is a part, as asserted.
+            // SAFETY: the caller of `run` vouches for the source; `inputs` has room for all products of
+            // the block, of which the tile's lie so far from the first's.
             unsafe {
-                let to = (inputs.as_mut_ptr().add(row), stride);
+                let to = (inputs.as_mut_ptr().add(index * tile_stride), strides);
                 pass.transform_input::<T, S, E>(s, source, pass.place(tile), to);
             }
         }
@@ -178,6 +185,23 @@ impl Block<'_> {
                 unsafe { run_tiles::<S, true>(s, &work, &mut sums) };
             }
         }
+    }
+
+    /// All products of a panel for few tiles.
+    #[inline(always)]
+    fn multiply_few<S: Simd>(&self, s: S, inputs: &[f32], index: usize, products: &mut [f32]) {
+        let pass = self.shared.pass;
+        let panel = pass.layout.panel(index);
+        let (channels, width, stride) = (pass.source[2], panel.width, pass.product_stride());
+        let start = self.shared.w.wrapping_add(panel.start);
+        let goes_on = index + 1 < self.panels.end;
+        let taps = Taps { start, channels, width, flipped: pass.flipped, goes_on };
+        assert!(pass.tiles.products() * stride <= products.len());
+        // SAFETY: `inputs` was filled by `few_strides`; the caller of `run` gives packed weights, of which a
+        // panel has nine taps; each product has room for the block's tiles.
+        unsafe {
+            multiply_few(s, inputs.as_ptr(), taps, To { start: products.as_mut_ptr(), stride })
+        };
     }
 
     /// The packed weights that are transformed next, from an input channel of a panel on: what one of

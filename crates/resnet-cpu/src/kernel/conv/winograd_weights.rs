@@ -25,7 +25,7 @@ use super::gather::{Table, zeros};
 use super::layout::Panel;
 use super::plan::own_cache_bytes;
 use super::weight_gradient::{Ahead, accumulate};
-use super::winograd::WinogradPass;
+use super::winograd::{InputStrides, WinogradPass};
 use super::winograd_transform::{
     Four, MAX_TRANSFORMED, Tiles, Transform, Two, output_gradient_square, weight_gradient_square,
 };
@@ -300,7 +300,9 @@ impl TransformRows<'_> {
             // SAFETY: `x` is the whole tensor, as the caller of `run` says; this row of each
             // product lies inside `inputs`, and this task alone writes it.
             unsafe {
-                let to = (self.block.inputs.add(row * pass.row_stride()), weights.input_stride());
+                let (column, vector) = (weights.input_stride(), S::LANES);
+                let strides = InputStrides { row: T::IN * column, column, vector };
+                let to = (self.block.inputs.add(row * pass.row_stride()), strides);
                 pass.transform_input::<T, S, E>(s, self.gradient.x.cast(), place, to);
             }
             self.transform_output::<T, S, E>(s, row);

@@ -141,8 +141,13 @@ unsafe fn tile<S: Simd, const M: usize, const NV: usize, const NP: usize>(
     unsafe {
         let whole = |m: usize, j: usize| dw.add(m * width + j * S::LANES);
         let half = |m: usize, j: usize| dw.add(m * width + NV * S::LANES + j * S::LANES / 2);
-        let mut sums: [[S::F32; NV]; M] =
-            std::array::from_fn(|m| std::array::from_fn(|j| s.load_ptr(whole(m, j))));
+        // Loops: closures of closures are not inlined, and then not compiled for the instruction set.
+        let mut sums = [[s.splat(0.0); NV]; M];
+        for (m, sums) in sums.iter_mut().enumerate() {
+            for (j, sum) in sums.iter_mut().enumerate() {
+                *sum = s.load_ptr(whole(m, j));
+            }
+        }
         // Of inputs 2i and 2i + 1; the upper half is not used.
         let mut pairs = [[s.splat(0.0); NP]; M];
         for (i, pairs) in pairs[..M / 2].iter_mut().enumerate() {
