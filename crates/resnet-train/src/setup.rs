@@ -1,6 +1,6 @@
 //! From a recipe to everything that a run needs: pictures, network, first weights.
 
-mod training;
+mod batches;
 
 use std::sync::Arc;
 
@@ -19,8 +19,8 @@ use resnet_io::weights::{self, Head, ModelMeta};
 use resnet_io::{DataError, readable};
 use serde::Serialize;
 
-pub use self::training::Training;
-use self::training::{fit_steps, mix, orientation, validation_batches};
+pub use self::batches::Training;
+use self::batches::{fit_steps, mix, orientation, validation_batches};
 use crate::classes::Classes;
 use crate::engine::{Plan, StateTensor};
 use crate::error::TrainError;

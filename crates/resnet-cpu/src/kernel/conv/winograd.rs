@@ -24,7 +24,7 @@ use super::epilogue::Finish;
 use super::gather::{MAX_PADDED_CHANNELS, zeros};
 use super::tile::height_unit;
 use super::winograd_block::{Block, Shared};
-use super::winograd_few::FEW_TILES;
+use super::winograd_few::{FEW_TILES, few_strides};
 use super::winograd_transform::{Four, MAX_TRANSFORMED, Tiles, Transform, Two, transform_square};
 use super::{ConvShape, PackedLayout};
 use crate::kernel::blocks::{TABLE_LEN, TILE_OVERHANG};
@@ -232,10 +232,14 @@ impl WinogradPass {
         self.images * self.down * self.across
     }
 
-    /// Where the transformed inputs of a tile go in a block of `[product][tile][channel]`.
+    /// Where the transformed inputs of a block go: `[product][tile][channel]`, or what few tiles want.
     pub(super) fn input_strides(&self, lanes: usize) -> InputStrides {
+        if self.is_few(lanes) {
+            return few_strides(lanes, self.source[2]);
+        }
         let column = self.input_stride();
-        InputStrides { row: self.tiles.inputs() * column, column, vector: lanes }
+        let (row, tile) = (self.tiles.inputs() * column, self.row_stride());
+        InputStrides { row, column, tile, vector: lanes }
     }
 
     /// Whether the tiles are those that [`super::winograd_few`] multiplies, and all panels whole vectors.
@@ -294,13 +298,15 @@ impl WinogradPass {
     }
 }
 
-/// Floats from one transformed input of a tile to the next.
+/// Floats from one transformed input to the next.
 #[derive(Clone, Copy)]
 pub(super) struct InputStrides {
     /// From a row of products to the next.
     pub(super) row: usize,
     /// From a product of a row to the next.
     pub(super) column: usize,
+    /// From a tile to the next.
+    pub(super) tile: usize,
     /// From a vector of channels to the next.
     pub(super) vector: usize,
 }

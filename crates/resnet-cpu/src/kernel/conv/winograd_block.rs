@@ -10,7 +10,7 @@ use super::gather::Table;
 use super::layout::Panel;
 use super::tile::{PanelSums, Work, run_tiles};
 use super::winograd::{FRESH_DEPTH, FRESH_STRIDE, WinogradPass, transform_taps};
-use super::winograd_few::{Taps, To, few_strides, multiply_few};
+use super::winograd_few::{Taps, To, multiply_few};
 use super::winograd_transform::{Four, Tiles, Transform, Two, output_square};
 use crate::threads::DisjointMut;
 
@@ -57,15 +57,19 @@ impl Kernel for Block<'_> {
             Tiles::Two => self.transform_inputs::<Two, S>(s, first..first + count, inputs),
             Tiles::Four => self.transform_inputs::<Four, S>(s, first..first + count, inputs),
         }
+        let is_few = pass.is_few(S::LANES);
         let mut table = Table::new();
-        // SAFETY: each row of the table is `cin` floats inside `inputs`.
-        unsafe {
-            let (start, stride) = (inputs.as_ptr(), pass.input_stride());
-            table.fill_matrix(start, (pass.tiles.products(), stride), (count, pass.row_stride()));
+        if !is_few {
+            // SAFETY: each row of the table is `cin` floats inside `inputs`.
+            unsafe {
+                let (start, stride) = (inputs.as_ptr(), pass.input_stride());
+                let products = (pass.tiles.products(), stride);
+                table.fill_matrix(start, products, (count, pass.row_stride()));
+            }
         }
         for index in self.panels.clone() {
             let panel = pass.layout.panel(index);
-            match pass.is_few(S::LANES) {
+            match is_few {
                 true => self.multiply_few(s, inputs, index, products),
                 false => self.multiply(s, (&table, count), &panel, fresh, products),
             }
@@ -121,16 +125,14 @@ impl Block<'_> {
     ) {
         let source: *const E = self.shared.source.cast();
         let pass = self.shared.pass;
-        let (strides, tile_stride) = match pass.is_few(S::LANES) {
-            true => (few_strides(S::LANES, pass.source[2]), S::LANES),
-            false => (pass.input_strides(S::LANES), pass.row_stride()),
-        };
+        let strides = pass.input_strides(S::LANES);
         assert!(T::IN * strides.row <= inputs.len());
+        assert!(tiles.len() * strides.tile <= strides.column);
         for (index, tile) in tiles.enumerate() {
-            // SAFETY: the caller of `run` vouches for the source; `inputs` has room for all products of
-            // the block, of which the tile's lie so far from the first's.
+            // SAFETY: the caller of `run` vouches for the source; `inputs` has room for all rows of products, and
+            // a column for all tiles, as asserted.
             unsafe {
-                let to = (inputs.as_mut_ptr().add(index * tile_stride), strides);
+                let to = (inputs.as_mut_ptr().add(index * strides.tile), strides);
                 pass.transform_input::<T, S, E>(s, source, pass.place(tile), to);
             }
         }
@@ -197,7 +199,7 @@ impl Block<'_> {
         let goes_on = index + 1 < self.panels.end;
         let taps = Taps { start, channels, width, flipped: pass.flipped, goes_on };
         assert!(pass.tiles.products() * stride <= products.len());
-        // SAFETY: `inputs` was filled by `few_strides`; the caller of `run` gives packed weights, of which a
+        // SAFETY: `inputs` was filled by the strides of few tiles; the caller of `run` gives packed weights, of which a
         // panel has nine taps; each product has room for the block's tiles.
         unsafe {
             multiply_few(s, inputs.as_ptr(), taps, To { start: products.as_mut_ptr(), stride })

@@ -26,8 +26,8 @@ const CHANNELS: usize = 32;
 /// Where the transformed inputs of few tiles are: `[row of products][vector of channels][column][tile][lane]`, so
 /// that all that meet at a channel are at known distances.
 pub(super) fn few_strides(lanes: usize, channels: usize) -> InputStrides {
-    let vector = ROW * lanes;
-    InputStrides { row: channels.div_ceil(lanes) * vector, column: FEW_TILES * lanes, vector }
+    let (column, vector) = (FEW_TILES * lanes, ROW * lanes);
+    InputStrides { row: channels.div_ceil(lanes) * vector, column, tile: lanes, vector }
 }
 
 /// Packed weights of a panel: `[tap][channel][width]`.
@@ -159,10 +159,11 @@ unsafe fn sum<S: Simd, const Y: usize, const X: usize, const P: usize>(s: S, row
             for lane in 0..S::LANES.min(end - channel) {
                 s.prefetch_far(coming);
                 coming = coming.wrapping_add(taps.width);
-                let columns: [S::F32; 3] = std::array::from_fn(|column| {
-                    let g = std::array::from_fn(|y| s.load_ptr(w.add(taps_at[3 * y + column])));
-                    Four::weight(s, &g)[Y]
-                });
+                let mut columns = [s.splat(0.0); 3];
+                for (x, column) in columns.iter_mut().enumerate() {
+                    let g = std::array::from_fn(|y| s.load_ptr(w.add(taps_at[3 * y + x])));
+                    *column = Four::weight(s, &g)[Y];
+                }
                 let u = Four::weight(s, &columns);
                 for (p, sums) in sums.iter_mut().enumerate() {
                     for (tile, sum) in sums.iter_mut().enumerate() {

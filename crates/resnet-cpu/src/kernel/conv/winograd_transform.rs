@@ -113,8 +113,8 @@ impl Transform for Two {
 /// for the same operations (rms over direct convolution's in a simulation with 128 channels: 2.1
 /// instead of 4.1), and all constants of the input's transform are exact in binary.
 ///
-/// Each point but 0 has a scale, one over the product of its distances to the others, which either G or A
-/// may have, for the same error. It is A's where outputs are computed, so that weights that are
+/// Each point has a scale, one over the product of its distances to the others, which either G or A may
+/// have, for the same error. Where outputs are computed it is A's, but for that of 0, so that weights that are
 /// transformed in a run cost few operations; in the weight gradient it is G's, which comes once for all tiles.
 pub(super) struct Four;
 

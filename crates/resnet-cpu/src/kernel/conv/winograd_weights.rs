@@ -300,9 +300,9 @@ impl TransformRows<'_> {
             // SAFETY: `x` is the whole tensor, as the caller of `run` says; this row of each
             // product lies inside `inputs`, and this task alone writes it.
             unsafe {
-                let (column, vector) = (weights.input_stride(), S::LANES);
-                let strides = InputStrides { row: T::IN * column, column, vector };
-                let to = (self.block.inputs.add(row * pass.row_stride()), strides);
+                let (column, tile) = (weights.input_stride(), pass.row_stride());
+                let strides = InputStrides { row: T::IN * column, column, tile, vector: S::LANES };
+                let to = (self.block.inputs.add(row * tile), strides);
                 pass.transform_input::<T, S, E>(s, self.gradient.x.cast(), place, to);
             }
             self.transform_output::<T, S, E>(s, row);

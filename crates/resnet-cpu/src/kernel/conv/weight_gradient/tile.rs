@@ -141,7 +141,8 @@ unsafe fn tile<S: Simd, const M: usize, const NV: usize, const NP: usize>(
     unsafe {
         let whole = |m: usize, j: usize| dw.add(m * width + j * S::LANES);
         let half = |m: usize, j: usize| dw.add(m * width + NV * S::LANES + j * S::LANES / 2);
-        // Loops: closures of closures are not inlined, and then not compiled for the instruction set.
+        // In loops: a closure in a closure that makes as many vectors as this is not inlined, and then not
+        // compiled for the instruction set.
         let mut sums = [[s.splat(0.0); NV]; M];
         for (m, sums) in sums.iter_mut().enumerate() {
             for (j, sum) in sums.iter_mut().enumerate() {

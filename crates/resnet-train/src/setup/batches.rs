@@ -77,6 +77,9 @@ impl Training {
 
     /// Which epochs have which size, where not all have the same.
     pub(super) fn sizes_over_time(&self) -> Option<String> {
+        if self.loaders.len() == 1 {
+            return None;
+        }
         // Recipes allow a million epochs at most.
         let epochs: Vec<u32> = (0..self.epochs as u32).collect();
         let spans: Vec<String> = epochs
@@ -117,7 +120,8 @@ enum Added {
 
 /// The recipe's steps for training pictures of a size. One that brings them to it comes first where none of
 /// the recipe's does: a random part for networks of large pictures (as torchvision trains them), the whole
-/// picture for small ones. Steps that set a size set this one where the recipe has sizes.
+/// picture for small ones, as the last epoch's tell them apart. Steps that set a size set this one where the
+/// recipe has sizes.
 fn fitted_steps(recipe: &Recipe, preprocess: &Preprocess, size: [usize; 2]) -> (Vec<Step>, Added) {
     let mut steps = recipe.augment.steps.clone();
     if recipe.augment.final_size().is_some() {
@@ -128,7 +132,8 @@ fn fitted_steps(recipe: &Recipe, preprocess: &Preprocess, size: [usize; 2]) -> (
         return (steps, Added::Nothing);
     }
     let [rows, columns] = size;
-    if rows != columns || rows <= SMALL_PICTURE {
+    let last_rows = recipe.augment.final_size().unwrap_or(rows);
+    if rows != columns || last_rows <= SMALL_PICTURE {
         let whole = match size == preprocess.crop {
             true => preprocess.steps(),
             false => Preprocess { resize: Some(rows), crop: size, ..preprocess.clone() }.steps(),
