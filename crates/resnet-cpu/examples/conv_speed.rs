@@ -1,7 +1,7 @@
 //! Prints what share of the machine's multiply-add peak each convolution direction reaches.
 //!
 //! `cargo run --release -p resnet-cpu --example conv_speed -- [filter] [threads] [isa] [tiles] [cold]`:
-//! layers whose name contains `filter`; `tiles` 2 or 4 for Winograd's (weights transformed before), 0
+//! layers whose name contains `filter`; `tiles` 2, 3 or 4 for Winograd's (weights transformed before), 0
 //! for direct; `cold` takes weights that were long not read, as in a network of one picture, in the
 //! forward pass. Each figure is the best of many short runs, so that other work on the machine shows
 //! little; `f` is forward with statistics, `x` the input and `w` the weight gradient.
@@ -160,6 +160,7 @@ fn main() {
     let isa = arguments.next().map_or_else(Isa::detect, |name| Isa::parse(&name).expect("an isa"));
     let tiles = arguments.next().and_then(|n| match n.as_str() {
         "2" => Some(Tiles::Two),
+        "3" => Some(Tiles::Three),
         "4" => Some(Tiles::Four),
         _ => None,
     });

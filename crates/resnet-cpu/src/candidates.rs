@@ -4,6 +4,7 @@
 //! arithmetic, Winograd's tiles, other cuts of the work. All compute the same within rounding.
 
 use std::hint::black_box;
+use std::iter::once;
 use std::time::Instant;
 
 use resnet_simd::{AlignedVec, Isa};
@@ -44,7 +45,7 @@ pub fn candidates(chosen: &ConvPlan, direction: Direction, purpose: Purpose) -> 
         }
     };
     add(chosen);
-    for tiles in [None, Some(Tiles::Two), Some(Tiles::Four)] {
+    for tiles in once(None).chain(Tiles::ALL.map(Some)) {
         // The portable engine is the yardstick of the others: direct alone.
         let allowed = tiles.is_none_or(|tiles| {
             chosen.isa() != Isa::Portable && purpose.allows(chosen.shape(), direction, tiles)

@@ -33,6 +33,8 @@ mod weight_gradient;
 mod winograd;
 mod winograd_block;
 mod winograd_few;
+mod winograd_fold;
+mod winograd_fold_block;
 mod winograd_transform;
 mod winograd_weights;
 

@@ -29,7 +29,7 @@ impl Purpose {
             Purpose::Exact => false,
             Purpose::Inference => true,
             Purpose::Training => {
-                tiles == Tiles::Two
+                tiles != Tiles::Four
                     || direction != Direction::Forward
                     || LEAST_CHANNELS_FOR_FOUR <= shape.cin
             }
@@ -44,8 +44,8 @@ const LEAST_CHANNELS_FOR_FOUR: usize = 64;
 /// Smaller pictures than this have too few tiles to repay the transform of the weights.
 const LEAST_SIDE: usize = 4;
 
-/// Winograd's tiles for a direction of a 3x3 convolution of stride 1, if they win over direct: those
-/// with fewer products, at the picture's borders too; of equals the more exact ones.
+/// Winograd's tiles for a direction of a convolution, if they win over direct: those with fewer
+/// products, at the picture's borders too; of equals the more exact ones.
 pub(crate) fn tiles(
     shape: &ConvShape,
     isa: Isa,
@@ -53,13 +53,19 @@ pub(crate) fn tiles(
     direction: Direction,
 ) -> Option<Tiles> {
     // The portable engine is the yardstick of the others.
-    if isa == Isa::Portable
-        || shape.cin.min(shape.cout) < LEAST_CHANNELS
-        || shape.oh.min(shape.ow) < LEAST_SIDE
-    {
+    if isa == Isa::Portable || shape.oh.min(shape.ow) < LEAST_SIDE {
         return None;
     }
-    let allowed = |tiles: &Tiles| purpose.allows(shape, direction, *tiles);
-    let tiles = [Tiles::Two, Tiles::Four].into_iter().filter(allowed);
-    tiles.min_by_key(|tiles| tiles.products_of(shape))
+    let pays = |tiles: &Tiles| {
+        let channels = match tiles {
+            Tiles::Two | Tiles::Four => shape.cin.min(shape.cout),
+            Tiles::Three => shape.cout,
+        };
+        LEAST_CHANNELS <= channels
+    };
+    Tiles::ALL
+        .into_iter()
+        .filter(|tiles| tiles.fit(shape, direction) && purpose.allows(shape, direction, *tiles))
+        .filter(pays)
+        .min_by_key(|tiles| tiles.products_of(shape))
 }

@@ -4,7 +4,7 @@ use resnet_cpu::kernel::conv::*;
 use resnet_cpu::threads::ThreadPool;
 use resnet_simd::{Element, Isa, Stored, bf16};
 
-use crate::conv::{Case, check_sums, forward_weights, gradient_weights, random, tolerance};
+use crate::conv::{Case, algorithms, check_sums, forward_weights, gradient_weights, random, tolerance};
 
 /// The operands of a convolution and of its epilogues, stored so.
 struct Operands<E> {
@@ -86,7 +86,7 @@ fn check(shape: ConvShape) {
     let case = Case::new(shape);
     let (halves, floats) = (operands::<bf16>(&shape), operands::<f32>(&shape));
     for isa in Isa::available() {
-        for tiles in [None, Some(Tiles::Two), Some(Tiles::Four)] {
+        for tiles in algorithms() {
             let plan = ConvPlan::new(&shape, isa, tiles, Stored::Bf16).unwrap();
             if tiles.is_some() && plan.tiles(Direction::Forward).is_none() {
                 continue;

@@ -1,5 +1,7 @@
 //! Convolutions on every instruction set of this CPU against the scalar twins.
 
+use std::iter::once;
+
 use resnet_cpu::kernel::conv::*;
 use resnet_cpu::threads::ThreadPool;
 use resnet_simd::{AlignedVec, Isa, Stored};
@@ -75,11 +77,16 @@ impl Case {
     }
 }
 
+/// Direct convolution, and all tiles.
+pub(crate) fn algorithms() -> impl Iterator<Item = Option<Tiles>> {
+    once(None).chain(Tiles::ALL.map(Some))
+}
+
 #[track_caller]
 fn check(shape: ConvShape) {
     let case = Case::new(shape);
     for isa in Isa::available() {
-        for tiles in [None, Some(Tiles::Two), Some(Tiles::Four)] {
+        for tiles in algorithms() {
             let plan = ConvPlan::new(&shape, isa, tiles, Stored::F32).unwrap();
             if tiles.is_some() && plan.tiles(Direction::Forward).is_none() {
                 continue;
@@ -104,7 +111,7 @@ fn excess(tiles: Option<Tiles>) -> f64 {
     match tiles {
         None => 1.0,
         Some(Tiles::Two) => 4.0,
-        Some(Tiles::Four) => 20.0,
+        Some(Tiles::Three | Tiles::Four) => 20.0,
     }
 }
 
@@ -341,6 +348,18 @@ fn stems_copy_the_picture_with_its_padding() {
 }
 
 #[test]
+fn folded_pictures_of_all_sizes_borders_and_channels() {
+    for size in [5, 6, 7, 12, 13, 18, 23] {
+        check(ConvShape::new((2, size, size + 1, 3), 24, 7, 2, 3));
+    }
+    for (cin, cout, pad) in [(1, 16, 3), (2, 33, 2), (3, 64, 1), (4, 40, 3), (4, 8, 0)] {
+        check(ConvShape::new((1, 19, 30, cin), cout, 7, 2, pad));
+    }
+    // Several blocks, of tiles inside and at the edges.
+    check(ConvShape::new((3, 66, 64, 3), 64, 7, 2, 3));
+}
+
+#[test]
 fn linear_layers_of_any_batch() {
     for n in [1, 2, 3, 7, 16, 33] {
         check(ConvShape::linear(n, 70, 50));
@@ -359,6 +378,7 @@ fn the_number_of_threads_does_not_change_a_bit() {
     for (size, cin, cout) in [(28, 16, 40), (12, 104, 120)] {
         same_bits_on_threads(&Case::new(ConvShape::new((3, size, size + 2, cin), cout, 3, 1, 1)));
     }
+    same_bits_on_threads(&Case::new(ConvShape::new((3, 50, 44, 3), 72, 7, 2, 3)));
 }
 
 fn same_bits_on_threads(case: &Case) {
@@ -382,7 +402,7 @@ fn same_bits_on_threads(case: &Case) {
         (y, partials, packed)
     };
     for isa in Isa::available() {
-        for tiles in [None, Some(Tiles::Two), Some(Tiles::Four)] {
+        for tiles in algorithms() {
             assert!(run(isa, 1, tiles) == run(isa, 3, tiles), "{isa:?} {tiles:?}");
         }
     }
@@ -411,7 +431,7 @@ fn an_image_alone_and_in_a_batch_gives_the_same_bits() {
             y
         };
         for isa in Isa::available() {
-            for tiles in [None, Some(Tiles::Two), Some(Tiles::Four)] {
+            for tiles in algorithms() {
                 let together = forward(batch, &case.x, isa, tiles);
                 let alone = ConvShape { n: 1, ..batch };
                 for (image, y) in

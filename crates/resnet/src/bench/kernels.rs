@@ -283,6 +283,7 @@ fn algorithm(tiles: Option<Tiles>) -> &'static str {
     match tiles {
         None => "direct",
         Some(Tiles::Two) => "F(2x2)",
+        Some(Tiles::Three) => "F(3x3)",
         Some(Tiles::Four) => "F(4x4)",
     }
 }

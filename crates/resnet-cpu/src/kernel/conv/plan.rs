@@ -8,10 +8,10 @@ use std::sync::OnceLock;
 use resnet_simd::{Isa, Stored};
 
 use super::gather::{Gather, MAX_PADDED_CHANNELS};
-use super::winograd::{self, WinogradPass};
+use super::winograd::WinogradPass;
 use super::winograd_transform::Tiles;
 use super::winograd_weights::WinogradWeights;
-use super::{ConvShape, PackedLayout, tile};
+use super::{ConvShape, Direction, PackedLayout, tile};
 use crate::kernel::blocks::{Blocks, MAX_TAPS};
 use crate::machine::Machine;
 use crate::threads::ThreadPool;
@@ -143,8 +143,9 @@ impl ConvPlan {
         let backward = Gather::input_gradient(shape, layout.cout).into_iter();
         let backward =
             backward.map(|gather| plan_pass(gather.of_stored(stored), &transposed, isa)).collect();
-        let tiles = tiles.filter(|_| winograd::fits(shape));
-        let winograd_forward = tiles.map(|tiles| WinogradPass::forward(shape, layout, tiles, isa));
+        let winograd_forward = tiles
+            .filter(|tiles| tiles.fit(shape, Direction::Forward))
+            .map(|tiles| WinogradPass::forward(shape, layout, tiles, isa));
         let plan = ConvPlan {
             shape: *shape,
             isa,
@@ -165,7 +166,7 @@ impl ConvPlan {
     pub fn with_gradient_tiles(mut self, tiles: Option<Tiles>) -> ConvPlan {
         let layout = self.layout.transposed();
         self.winograd_gradient = tiles
-            .filter(|_| winograd::fits(&self.shape))
+            .filter(|tiles| tiles.fit(&self.shape, Direction::InputGrad))
             .map(|tiles| WinogradPass::backward(&self.shape, layout, tiles, self.isa));
         self
     }
@@ -174,7 +175,7 @@ impl ConvPlan {
     #[must_use]
     pub fn with_weight_tiles(mut self, tiles: Option<Tiles>) -> ConvPlan {
         self.winograd_weights = tiles
-            .filter(|_| winograd::fits(&self.shape))
+            .filter(|tiles| tiles.fit(&self.shape, Direction::WeightGrad))
             .map(|tiles| WinogradWeights::new(&self.shape, self.layout, tiles, self.isa));
         self
     }

@@ -22,10 +22,15 @@ use resnet_simd::{Element, Isa, Kernel, Simd};
 
 use super::epilogue::Finish;
 use super::gather::{MAX_PADDED_CHANNELS, zeros};
+use super::layout::Panel;
 use super::tile::height_unit;
 use super::winograd_block::{Block, Shared};
 use super::winograd_few::{FEW_TILES, few_strides};
-use super::winograd_transform::{Four, MAX_TRANSFORMED, Tiles, Transform, Two, transform_square};
+use super::winograd_fold::Fold;
+use super::winograd_fold_block::{MAX_GROUP, SUMS_LEN};
+use super::winograd_transform::{
+    Four, MAX_TRANSFORMED, ThreeTaps, Tiles, Transform, Two, transform_square,
+};
 use super::{ConvShape, PackedLayout};
 use crate::kernel::blocks::{TABLE_LEN, TILE_OVERHANG};
 use crate::threads::{DisjointMut, ThreadPool};
@@ -55,6 +60,8 @@ pub(super) struct WinogradPass {
     pub(super) source: [usize; 3],
     pub(super) target: [usize; 2],
     pad: usize,
+    /// Whether the source is read folded: `source` and `pad` are then those of the folded picture.
+    pub(super) fold: Option<Fold>,
     /// Tiles a row and a column of the target, and in a block.
     across: usize,
     down: usize,
@@ -65,10 +72,16 @@ pub(super) struct WinogradPass {
 }
 
 impl WinogradPass {
-    /// The forward convolution in these tiles. The caller has checked [`fits`].
+    /// The forward convolution in these tiles. The caller has checked [`Tiles::fit`].
     pub(super) fn forward(shape: &ConvShape, layout: PackedLayout, tiles: Tiles, isa: Isa) -> Self {
-        let (source, target) = ([shape.ih, shape.iw, shape.cin], [shape.oh, shape.ow]);
-        Self::new(shape.n, (source, target), shape.pad, (layout, tiles, false), isa)
+        let fold = (tiles == Tiles::Three).then(|| Fold::new(shape));
+        let (source, pad) = match fold {
+            Some(fold) => (fold.folded(), fold.pad),
+            None => ([shape.ih, shape.iw, shape.cin], shape.pad),
+        };
+        let target = [shape.oh, shape.ow];
+        let pass = Self::new(shape.n, (source, target), pad, (layout, tiles, false), isa);
+        WinogradPass { fold, ..pass }
     }
 
     /// The input gradient in these tiles.
@@ -108,6 +121,7 @@ impl WinogradPass {
             source,
             target,
             pad,
+            fold: None,
             across,
             down,
             block_tiles,
@@ -136,7 +150,7 @@ impl WinogradPass {
     /// one block multiplies with each of them once, and the transformed ones are up to four times as
     /// many bytes. The arithmetic is the same, so that the batch does not show in the bits.
     pub(super) fn transforms_in_run(&self) -> bool {
-        self.blocks == 1
+        self.blocks == 1 && self.fold.is_none()
     }
 
     /// Floats of the weights that [`WinogradPass::run`] takes.
@@ -146,7 +160,17 @@ impl WinogradPass {
 
     /// Floats of all transformed weights.
     pub(super) fn transformed_len(&self) -> usize {
-        self.layout.len() / 9 * self.tiles.products()
+        self.transformed_from(self.layout.len())
+    }
+
+    /// Where a panel's transformed weights start: those of all products.
+    pub(super) fn transformed_start(&self, panel: &Panel) -> usize {
+        self.transformed_from(panel.start)
+    }
+
+    /// Floats of transformed weights for so many of packed ones.
+    fn transformed_from(&self, packed: usize) -> usize {
+        packed / (self.layout.taps * self.layout.cin) * self.tiles.products() * self.source[2]
     }
 
     /// Floats between the transformed inputs of two tiles: whole cache lines, and not a power of two, so
@@ -157,7 +181,11 @@ impl WinogradPass {
 
     /// Floats between the transformed inputs of two products, for the same reason.
     pub(super) fn input_stride(&self) -> usize {
-        self.block_tiles * self.row_stride() + 16
+        let tiles = match self.fold {
+            Some(_) => self.block_tiles.next_multiple_of(MAX_GROUP),
+            None => self.block_tiles,
+        };
+        tiles * self.row_stride() + 16
     }
 
     pub(super) fn product_stride(&self) -> usize {
@@ -167,8 +195,16 @@ impl WinogradPass {
     /// Floats of scratch that one thread needs.
     pub(super) fn scratch_len(&self) -> usize {
         let outputs = self.tiles.outputs() * self.tiles.outputs() * self.block_tiles * MAX_WIDTH;
-        let products = self.tiles.products() * (self.input_stride() + self.product_stride());
-        products + outputs + self.fresh_len()
+        let inputs = self.tiles.products() * self.input_stride();
+        inputs + self.products_len() + outputs + self.fresh_len()
+    }
+
+    /// Of these, what the products take.
+    pub(super) fn products_len(&self) -> usize {
+        match self.fold {
+            Some(_) => SUMS_LEN,
+            None => self.tiles.products() * self.product_stride(),
+        }
     }
 
     /// Of these, what the transformed weights of a panel's slice take.
@@ -182,12 +218,11 @@ impl WinogradPass {
         let u = DisjointMut::new(u);
         pool.run(self.layout.panels(), &|index| {
             let panel = self.layout.panel(index);
-            let start = panel.start / 9 * self.tiles.products();
-            let len = self.layout.cin * panel.width;
+            let (start, len) = (self.transformed_start(&panel), self.source[2] * panel.width);
             // SAFETY: panels have ranges of their own.
             let u = unsafe { u.slice(start..start + len * self.tiles.products()) };
-            let w = &w[panel.start..panel.start + 9 * len];
-            isa.run(TransformWeights { pass: self, w, u, len });
+            let w = &w[panel.start..][..self.layout.taps * self.layout.cin * panel.width];
+            isa.run(TransformWeights { pass: self, w, u, width: panel.width });
         });
     }
 
@@ -351,8 +386,8 @@ struct TransformWeights<'a> {
     pass: &'a WinogradPass,
     w: &'a [f32],
     u: &'a mut [f32],
-    /// Floats of a tap: `cin * width`, a multiple of eight.
-    len: usize,
+    /// The panel's, a multiple of eight.
+    width: usize,
 }
 
 impl Kernel for TransformWeights<'_> {
@@ -360,20 +395,37 @@ impl Kernel for TransformWeights<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let TransformWeights { pass, w, u, len } = self;
+        let TransformWeights { pass, w, u, width } = self;
         // By vectors of eight or fewer: every panel is whole ones of those.
-        let (s, w, u) = (s.half(), (w, len), (u, len));
-        match pass.tiles {
-            Tiles::Two => transform_taps::<Two, S::Half>(s, pass.flipped, len, w, u),
-            Tiles::Four => transform_taps::<Four, S::Half>(s, pass.flipped, len, w, u),
+        let s = s.half();
+        if let Some(fold) = pass.fold {
+            return fold.transform_weights(s, width, w, u);
         }
+        let len = pass.layout.cin * width;
+        transform_taps(s, pass, len, (w, len), (u, len));
     }
 }
 
 /// `G w Gᵀ` for `len` places of a panel, whole vectors: `w` has nine taps and `u` a row for each
 /// product, each so many floats apart.
 #[inline(always)]
-pub(super) fn transform_taps<T: Transform, S: Simd>(
+pub(super) fn transform_taps<S: Simd>(
+    s: S,
+    pass: &WinogradPass,
+    len: usize,
+    w: (&[f32], usize),
+    u: (&mut [f32], usize),
+) {
+    match pass.tiles {
+        Tiles::Two => transform_taps_to::<Two, S>(s, pass.flipped, len, w, u),
+        Tiles::Four => transform_taps_to::<Four, S>(s, pass.flipped, len, w, u),
+        Tiles::Three => unreachable!("folded weights are transformed by `Fold`"),
+    }
+}
+
+/// [`transform_taps`] for some tiles.
+#[inline(always)]
+fn transform_taps_to<T: ThreeTaps, S: Simd>(
     s: S,
     flipped: bool,
     len: usize,

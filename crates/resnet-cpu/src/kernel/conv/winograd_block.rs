@@ -49,14 +49,34 @@ impl Kernel for Block<'_> {
         let scratch =
             unsafe { self.shared.scratch.slice(self.thread * len..(self.thread + 1) * len) };
         let (inputs, rest) = scratch.split_at_mut(pass.tiles.products() * pass.input_stride());
-        let (products, rest) = rest.split_at_mut(pass.tiles.products() * pass.product_stride());
+        let (products, rest) = rest.split_at_mut(pass.products_len());
         let (fresh, outputs) = rest.split_at_mut(pass.fresh_len());
         let first = self.block * pass.block_tiles();
         let count = pass.block_tiles().min(pass.all_tiles() - first);
-        match pass.tiles {
-            Tiles::Two => self.transform_inputs::<Two, S>(s, first..first + count, inputs),
-            Tiles::Four => self.transform_inputs::<Four, S>(s, first..first + count, inputs),
+        self.transform_inputs(s, first..first + count, inputs);
+        if pass.fold.is_some() {
+            self.run_folded(s, (first, count), inputs, (products, outputs));
+        } else {
+            self.run_panels(s, (first, count), inputs, products, (fresh, outputs));
         }
+        if self.shared.finish.stream {
+            s.fence();
+        }
+    }
+}
+
+impl Block<'_> {
+    /// All panels of the block's tiles, whose transformed `inputs` are given.
+    #[inline(always)]
+    fn run_panels<S: Simd>(
+        &self,
+        s: S,
+        (first, count): (usize, usize),
+        inputs: &[f32],
+        products: &mut [f32],
+        (fresh, outputs): (&mut [f32], &mut [f32]),
+    ) {
+        let pass = self.shared.pass;
         let is_few = pass.is_few(S::LANES);
         let mut table = Table::new();
         if !is_few {
@@ -74,50 +94,27 @@ impl Kernel for Block<'_> {
                 false => self.multiply(s, (&table, count), &panel, fresh, products),
             }
             let mut sums = PanelSums([[0.0; 32]; 2]);
+            let (tiles, to) = ((first, count), (&mut *outputs, &mut sums));
             match pass.tiles {
-                Tiles::Two => self.finish_tiles::<Two, S>(
-                    s,
-                    (first, count),
-                    panel,
-                    products,
-                    outputs,
-                    &mut sums,
-                ),
-                Tiles::Four => self.finish_tiles::<Four, S>(
-                    s,
-                    (first, count),
-                    panel,
-                    products,
-                    outputs,
-                    &mut sums,
-                ),
+                Tiles::Two => self.finish_tiles::<Two, S>(s, tiles, panel, products, to),
+                Tiles::Three | Tiles::Four => self.finish_tiles::<Four, S>(s, tiles, panel, products, to),
             }
             if !matches!(self.shared.finish.sums, Sums::None) {
                 self.store_sums(&panel, &sums);
             }
         }
-        if self.shared.finish.stream {
-            s.fence();
-        }
     }
-}
 
-impl Block<'_> {
     #[inline(always)]
-    fn transform_inputs<T: Transform, S: Simd>(
-        &self,
-        s: S,
-        tiles: Range<usize>,
-        inputs: &mut [f32],
-    ) {
+    fn transform_inputs<S: Simd>(&self, s: S, tiles: Range<usize>, inputs: &mut [f32]) {
         match self.shared.finish.stored {
-            Stored::F32 => self.transform_inputs_as::<T, S, f32>(s, tiles, inputs),
-            Stored::Bf16 => self.transform_inputs_as::<T, S, bf16>(s, tiles, inputs),
+            Stored::F32 => self.transform_inputs_as::<S, f32>(s, tiles, inputs),
+            Stored::Bf16 => self.transform_inputs_as::<S, bf16>(s, tiles, inputs),
         }
     }
 
     #[inline(always)]
-    fn transform_inputs_as<T: Transform, S: Simd, E: Element>(
+    fn transform_inputs_as<S: Simd, E: Element>(
         &self,
         s: S,
         tiles: Range<usize>,
@@ -126,14 +123,21 @@ impl Block<'_> {
         let source: *const E = self.shared.source.cast();
         let pass = self.shared.pass;
         let strides = pass.input_strides(S::LANES);
-        assert!(T::IN * strides.row <= inputs.len());
+        assert!(pass.tiles.inputs() * strides.row <= inputs.len());
         assert!(tiles.len() * strides.tile <= strides.column);
         for (index, tile) in tiles.enumerate() {
+            let place = pass.place(tile);
             // SAFETY: the caller of `run` vouches for the source; `inputs` has room for all rows of products, and
             // a column for all tiles, as asserted.
             unsafe {
                 let to = (inputs.as_mut_ptr().add(index * strides.tile), strides);
-                pass.transform_input::<T, S, E>(s, source, pass.place(tile), to);
+                match (pass.tiles, &pass.fold) {
+                    (_, Some(fold)) => fold.transform_input(s.half(), source, place, to),
+                    (Tiles::Two, None) => pass.transform_input::<Two, S, E>(s, source, place, to),
+                    (Tiles::Three | Tiles::Four, None) => {
+                        pass.transform_input::<Four, S, E>(s, source, place, to);
+                    }
+                }
             }
         }
     }
@@ -161,7 +165,7 @@ impl Block<'_> {
                 self.transform_weights(s, panel, offset..offset + depth, fresh);
                 (fresh.as_ptr(), FRESH_STRIDE)
             } else {
-                let start = panel.start / 9 * pass.tiles.products() + offset * panel.width;
+                let start = pass.transformed_start(panel) + offset * panel.width;
                 (self.shared.w.wrapping_add(start), cin * panel.width)
             };
             for product in 0..pass.tiles.products() {
@@ -242,16 +246,10 @@ impl Block<'_> {
         let w =
             unsafe { std::slice::from_raw_parts(self.shared.w.wrapping_add(panel.start), 9 * tap) };
         let (w, u) = ((&w[channels.start * panel.width..], tap), (fresh, FRESH_STRIDE));
-        let whole = panel.width.is_multiple_of(S::LANES);
-        match (pass.tiles, whole) {
-            (Tiles::Two, true) => transform_taps::<Two, S>(s, pass.flipped, len, w, u),
-            (Tiles::Four, true) => transform_taps::<Four, S>(s, pass.flipped, len, w, u),
-            (Tiles::Two, false) => {
-                transform_taps::<Two, S::Half>(s.half(), pass.flipped, len, w, u);
-            }
-            (Tiles::Four, false) => {
-                transform_taps::<Four, S::Half>(s.half(), pass.flipped, len, w, u);
-            }
+        if panel.width.is_multiple_of(S::LANES) {
+            transform_taps(s, pass, len, w, u);
+        } else {
+            transform_taps(s.half(), pass, len, w, u);
         }
     }
 
@@ -263,8 +261,7 @@ impl Block<'_> {
         (first, count): (usize, usize),
         panel: Panel,
         products: &[f32],
-        outputs: &mut [f32],
-        sums: &mut PanelSums,
+        (outputs, sums): (&mut [f32], &mut PanelSums),
     ) {
         let mut targets = [0; MAX_TARGETS];
         for part in (0..count).step_by(TILES_A_FINISH) {
@@ -280,7 +277,7 @@ impl Block<'_> {
         }
     }
 
-    fn store_sums(&self, panel: &Panel, sums: &PanelSums) {
+    pub(super) fn store_sums(&self, panel: &Panel, sums: &PanelSums) {
         let channels = self.shared.pass.layout.cout;
         for (which, sums) in sums.0.iter().enumerate() {
             // SAFETY: the caller of `run` gives room for each block's two rows of channels; no
@@ -304,21 +301,14 @@ impl Block<'_> {
         targets: &mut [usize; MAX_TARGETS],
     ) -> usize {
         let pass = self.shared.pass;
-        let ([h, w], channels, stride) = (pass.target, pass.layout.cout, pass.product_stride());
+        let stride = pass.product_stride();
         let half = s.half();
         let half_lanes = <S::Half as Simd>::LANES;
         let full = width / S::LANES * S::LANES;
         let mut rows = 0;
         for tile in tiles {
-            let place = pass.place(first + tile);
-            let (tall, wide) = (T::OUT.min(h - place.y), T::OUT.min(w - place.x));
-            for y in 0..tall {
-                for x in 0..wide {
-                    let pixel = (place.image * h + place.y + y) * w + place.x + x;
-                    targets[rows + y * wide + x] = pixel * channels;
-                }
-            }
-            let inside = (tall, wide);
+            let inside = self.targets_of::<T>(first + tile, &mut targets[rows..]);
+            let (tall, wide) = inside;
             let to = &mut outputs[rows * width..(rows + tall * wide) * width];
             for j in (0..full).step_by(S::LANES) {
                 output_square::<T, S>(
@@ -343,8 +333,28 @@ impl Block<'_> {
         rows
     }
 
+    /// Where the outputs of a tile go that lie in the target, row after row; returns how many rows and
+    /// columns those are.
     #[inline(always)]
-    fn finish_rows<S: Simd>(
+    pub(super) fn targets_of<T: Transform>(
+        &self,
+        tile: usize,
+        targets: &mut [usize],
+    ) -> (usize, usize) {
+        let pass = self.shared.pass;
+        let ([h, w], place) = (pass.target, pass.place(tile));
+        let (tall, wide) = (T::OUT.min(h - place.y), T::OUT.min(w - place.x));
+        for y in 0..tall {
+            let row = (place.image * h + place.y + y) * w + place.x;
+            for x in 0..wide {
+                targets[y * wide + x] = (row + x) * pass.layout.cout;
+            }
+        }
+        (tall, wide)
+    }
+
+    #[inline(always)]
+    pub(super) fn finish_rows<S: Simd>(
         &self,
         s: S,
         targets: &[usize],
@@ -382,6 +392,6 @@ impl Block<'_> {
 /// Tiles whose products take long enough for the next weights to come meanwhile.
 const ENOUGH_TILES: usize = 8;
 /// Tiles that are transformed back before they are finished: their outputs stay in the first cache.
-const TILES_A_FINISH: usize = 4;
+pub(super) const TILES_A_FINISH: usize = 4;
 /// Output pixels of those.
-const MAX_TARGETS: usize = TILES_A_FINISH * 16;
+pub(super) const MAX_TARGETS: usize = TILES_A_FINISH * 16;

@@ -3,7 +3,7 @@
 //! Four tiles use a transformed weight four times. Writing all of a panel's to a cache and reading them
 //! back takes longer than that, and making them anew does not: all sums of a row of products are held in
 //! registers while the input channels go by, and each channel's nine taps become the row's six weights
-//! there, by the operations of [`Transform::weight`] and in its order, so that the bits are those of weights
+//! there, by the operations of [`ThreeTaps::weight`] and in its order, so that the bits are those of weights
 //! transformed before. A few channels at a time go through all rows, for which their taps are read once
 //! from beyond the first cache.
 
@@ -12,7 +12,7 @@ use std::ops::Range;
 use resnet_simd::Simd;
 
 use super::winograd::InputStrides;
-use super::winograd_transform::{Four, Transform};
+use super::winograd_transform::{Four, ThreeTaps, Transform};
 
 /// Tiles.
 pub(super) const FEW_TILES: usize = 4;

@@ -8,7 +8,9 @@
 
 use resnet_simd::Simd;
 
-use super::ConvShape;
+use super::winograd;
+use super::winograd_fold::Fold;
+use super::{ConvShape, Direction};
 
 /// Elements of the largest transformed tile.
 pub(super) const MAX_TRANSFORMED: usize = 36;
@@ -18,27 +20,44 @@ pub(super) const MAX_TRANSFORMED: usize = 36;
 pub enum Tiles {
     /// F(2x2,3x3).
     Two,
+    /// F(3x3,4x4), for 7x7 of stride 2: see [`super::winograd_fold`].
+    Three,
     /// F(4x4,3x3).
     Four,
 }
 
 impl Tiles {
+    /// All of them, the more exact ones first.
+    pub const ALL: [Tiles; 3] = [Tiles::Two, Tiles::Three, Tiles::Four];
+
     /// Outputs along a side.
     pub(super) fn outputs(self) -> usize {
         match self {
             Tiles::Two => 2,
+            Tiles::Three => 3,
             Tiles::Four => 4,
         }
     }
 
     /// Inputs along a side.
     pub(super) fn inputs(self) -> usize {
-        self.outputs() + 2
+        match self {
+            Tiles::Two => 4,
+            Tiles::Three | Tiles::Four => 6,
+        }
     }
 
     /// Products of a tile for each pair of channels.
     pub(crate) fn products(self) -> usize {
         self.inputs() * self.inputs()
+    }
+
+    /// Whether they can compute this direction of a convolution.
+    pub(crate) fn fit(self, shape: &ConvShape, direction: Direction) -> bool {
+        match self {
+            Tiles::Two | Tiles::Four => winograd::fits(shape),
+            Tiles::Three => direction == Direction::Forward && Fold::fits(shape),
+        }
     }
 
     /// Products of one picture for each pair of channels.
@@ -48,16 +67,21 @@ impl Tiles {
     }
 }
 
-/// The one-dimensional transforms, on vectors; arrays are as long as the larger tiles need.
+/// The one-dimensional transforms of inputs and outputs, on vectors; arrays are as long as the larger
+/// tiles need.
 pub(super) trait Transform {
     const OUT: usize;
     const IN: usize;
     /// `Bᵀ d`.
     fn input<S: Simd>(s: S, d: &[S::F32; 6]) -> [S::F32; 6];
-    /// `G g`.
-    fn weight<S: Simd>(s: S, g: &[S::F32; 3]) -> [S::F32; 6];
     /// `Aᵀ p`.
     fn output<S: Simd>(s: S, p: &[S::F32; 6]) -> [S::F32; 4];
+}
+
+/// Those of three taps, and what their gradient needs.
+pub(super) trait ThreeTaps: Transform {
+    /// `G g`.
+    fn weight<S: Simd>(s: S, g: &[S::F32; 3]) -> [S::F32; 6];
     /// `A d`, the transpose of `output`, but for scales.
     fn output_gradient<S: Simd>(s: S, d: &[S::F32; 4]) -> [S::F32; 6];
     /// `Gᵀ u`, the transpose of `weight`, with the scales that `output_gradient` leaves out.
@@ -78,19 +102,21 @@ impl Transform for Two {
     }
 
     #[inline(always)]
+    fn output<S: Simd>(s: S, p: &[S::F32; 6]) -> [S::F32; 4] {
+        let zero = s.splat(0.0);
+        let first = s.add(s.add(p[0], p[1]), p[2]);
+        [first, s.sub(s.sub(p[1], p[2]), p[3]), zero, zero]
+    }
+}
+
+impl ThreeTaps for Two {
+    #[inline(always)]
     fn weight<S: Simd>(s: S, g: &[S::F32; 3]) -> [S::F32; 6] {
         let (half, zero) = (s.splat(0.5), s.splat(0.0));
         let ends = s.add(g[0], g[2]);
         let plus = s.mul(half, s.add(ends, g[1]));
         let minus = s.mul(half, s.sub(ends, g[1]));
         [g[0], plus, minus, g[2], zero, zero]
-    }
-
-    #[inline(always)]
-    fn output<S: Simd>(s: S, p: &[S::F32; 6]) -> [S::F32; 4] {
-        let zero = s.splat(0.0);
-        let first = s.add(s.add(p[0], p[1]), p[2]);
-        [first, s.sub(s.sub(p[1], p[2]), p[3]), zero, zero]
     }
 
     #[inline(always)]
@@ -164,20 +190,6 @@ impl Transform for Four {
     }
 
     #[inline(always)]
-    fn weight<S: Simd>(s: S, g: &[S::F32; 3]) -> [S::F32; 6] {
-        let even_a = s.mul_add(s.splat(Self::A2), g[2], g[0]);
-        let even_b = s.mul_add(s.splat(Self::B2), g[2], g[0]);
-        [
-            s.mul(s.splat(Self::SCALE_0), g[0]),
-            s.mul_add(s.splat(Self::A), g[1], even_a),
-            s.mul_add(s.splat(-Self::A), g[1], even_a),
-            s.mul_add(s.splat(Self::B), g[1], even_b),
-            s.mul_add(s.splat(-Self::B), g[1], even_b),
-            g[2],
-        ]
-    }
-
-    #[inline(always)]
     fn output<S: Simd>(s: S, p: &[S::F32; 6]) -> [S::F32; 4] {
         let (sum_a, difference_a) = (s.add(p[1], p[2]), s.sub(p[1], p[2]));
         let (sum_b, difference_b) = (s.add(p[3], p[4]), s.sub(p[3], p[4]));
@@ -190,6 +202,22 @@ impl Transform for Four {
             s.mul_add(s.splat(Self::SCALE_B1), difference_b, second),
             s.mul_add(s.splat(Self::SCALE_B2), sum_b, third),
             s.mul_add(s.splat(Self::SCALE_B3), difference_b, fourth),
+        ]
+    }
+}
+
+impl ThreeTaps for Four {
+    #[inline(always)]
+    fn weight<S: Simd>(s: S, g: &[S::F32; 3]) -> [S::F32; 6] {
+        let even_a = s.mul_add(s.splat(Self::A2), g[2], g[0]);
+        let even_b = s.mul_add(s.splat(Self::B2), g[2], g[0]);
+        [
+            s.mul(s.splat(Self::SCALE_0), g[0]),
+            s.mul_add(s.splat(Self::A), g[1], even_a),
+            s.mul_add(s.splat(-Self::A), g[1], even_a),
+            s.mul_add(s.splat(Self::B), g[1], even_b),
+            s.mul_add(s.splat(-Self::B), g[1], even_b),
+            g[2],
         ]
     }
 
@@ -221,6 +249,71 @@ impl Transform for Four {
             s.mul_add(s.splat(Self::SCALE_A1), difference_a, middle),
             s.mul_add(s.splat(Self::SCALE_A2), sum_a, last),
         ]
+    }
+}
+
+/// F(3,4), with the points and scales of [`Four`]: its inputs are as many.
+pub(super) struct Three;
+
+impl Three {
+    /// `G g`.
+    #[inline(always)]
+    pub(super) fn weight<S: Simd>(s: S, g: &[S::F32; 4]) -> [S::F32; 6] {
+        let even_a = s.mul_add(s.splat(Four::A2), g[2], g[0]);
+        let odd_a = s.mul_add(s.splat(Four::A3), g[3], s.mul(s.splat(Four::A), g[1]));
+        let even_b = s.mul_add(s.splat(Four::B2), g[2], g[0]);
+        let odd_b = s.mul_add(s.splat(Four::B3), g[3], s.mul(s.splat(Four::B), g[1]));
+        [
+            s.mul(s.splat(Four::SCALE_0), g[0]),
+            s.add(even_a, odd_a),
+            s.sub(even_a, odd_a),
+            s.add(even_b, odd_b),
+            s.sub(even_b, odd_b),
+            g[3],
+        ]
+    }
+
+    /// What the products of the first three points, 0 and ±3/4, are to the outputs.
+    #[inline(always)]
+    pub(super) fn first_half<S: Simd>(s: S, p: &[S::F32; 3]) -> [S::F32; 3] {
+        let (sum, difference) = (s.add(p[1], p[2]), s.sub(p[1], p[2]));
+        [
+            s.mul_add(s.splat(Four::SCALE_A), sum, p[0]),
+            s.mul(s.splat(Four::SCALE_A1), difference),
+            s.mul(s.splat(Four::SCALE_A2), sum),
+        ]
+    }
+
+    /// The outputs: what those of the other points, ±3/2 and infinity, add to the first half.
+    #[inline(always)]
+    pub(super) fn second_half<S: Simd>(
+        s: S,
+        p: &[S::F32; 3],
+        first: &[S::F32; 3],
+    ) -> [S::F32; 3] {
+        let (sum, difference) = (s.add(p[0], p[1]), s.sub(p[0], p[1]));
+        [
+            s.mul_add(s.splat(Four::SCALE_B), sum, first[0]),
+            s.mul_add(s.splat(Four::SCALE_B1), difference, first[1]),
+            s.mul_add(s.splat(Four::SCALE_B2), sum, s.add(first[2], p[2])),
+        ]
+    }
+}
+
+impl Transform for Three {
+    const OUT: usize = 3;
+    const IN: usize = 6;
+
+    #[inline(always)]
+    fn input<S: Simd>(s: S, d: &[S::F32; 6]) -> [S::F32; 6] {
+        Four::input(s, d)
+    }
+
+    #[inline(always)]
+    fn output<S: Simd>(s: S, p: &[S::F32; 6]) -> [S::F32; 4] {
+        let first = Self::first_half(s, &[p[0], p[1], p[2]]);
+        let [y0, y1, y2] = Self::second_half(s, &[p[3], p[4], p[5]], &first);
+        [y0, y1, y2, s.splat(0.0)]
     }
 }
 
@@ -279,7 +372,7 @@ pub(super) fn output_square<T: Transform, S: Simd>(
 
 /// `A d Aᵀ` of a tile's output gradient; `load(y * OUT + x)` gives its elements.
 #[inline(always)]
-pub(super) fn output_gradient_square<T: Transform, S: Simd>(
+pub(super) fn output_gradient_square<T: ThreeTaps, S: Simd>(
     s: S,
     load: impl Fn(usize) -> S::F32,
     store: impl Fn(usize, S::F32),
@@ -304,7 +397,7 @@ pub(super) fn output_gradient_square<T: Transform, S: Simd>(
 
 /// `Gᵀ u G`, the 3x3 gradient of the weights; `load(p)` gives the sums of product `p`.
 #[inline(always)]
-pub(super) fn weight_gradient_square<T: Transform, S: Simd>(
+pub(super) fn weight_gradient_square<T: ThreeTaps, S: Simd>(
     s: S,
     load: impl Fn(usize) -> S::F32,
     mut store: impl FnMut(usize, S::F32),

@@ -27,11 +27,13 @@ use super::plan::own_cache_bytes;
 use super::weight_gradient::{Ahead, accumulate};
 use super::winograd::{InputStrides, WinogradPass};
 use super::winograd_transform::{
-    Four, MAX_TRANSFORMED, Tiles, Transform, Two, output_gradient_square, weight_gradient_square,
+    Four, MAX_TRANSFORMED, ThreeTaps, Tiles, Two, output_gradient_square, weight_gradient_square,
 };
 use super::{ConvShape, PackedLayout};
 use crate::threads::{DisjointMut, ThreadPool, part};
 
+/// Why no weight gradient has [`Tiles::Three`].
+const FORWARD_ONLY: &str = "`Tiles::fit` admits them forward only";
 /// Bytes of the sums of a chunk, at most: larger ones are not copied for each.
 const MAX_CHUNK_BYTES: usize = 640 << 10;
 /// Tiles of a chunk, at least: adding its sums to the others' costs as much as a dozen.
@@ -285,13 +287,14 @@ impl Kernel for TransformRows<'_> {
             (Tiles::Four, Stored::F32) => self.transform::<Four, S, f32>(s),
             (Tiles::Two, Stored::Bf16) => self.transform::<Two, S, bf16>(s),
             (Tiles::Four, Stored::Bf16) => self.transform::<Four, S, bf16>(s),
+            (Tiles::Three, _) => unreachable!("{FORWARD_ONLY}"),
         }
     }
 }
 
 impl TransformRows<'_> {
     #[inline(always)]
-    fn transform<T: Transform, S: Simd, E: Element>(&self, s: S) {
+    fn transform<T: ThreeTaps, S: Simd, E: Element>(&self, s: S) {
         let weights = self.gradient.weights;
         let pass = &weights.forward;
         assert!(self.rows.end <= weights.block_tiles);
@@ -311,7 +314,7 @@ impl TransformRows<'_> {
 
     /// `A dy Aᵀ` of one tile. Pixels and channels outside are zero.
     #[inline(always)]
-    fn transform_output<T: Transform, S: Simd, E: Element>(&self, s: S, row: usize) {
+    fn transform_output<T: ThreeTaps, S: Simd, E: Element>(&self, s: S, row: usize) {
         let (weights, layout) = (self.gradient.weights, self.gradient.weights.layout());
         let (place, [h, w]) = (weights.forward.place(self.first + row), weights.forward.target);
         let dy: *const E = self.gradient.dy.cast();
@@ -346,7 +349,7 @@ impl TransformRows<'_> {
     /// # Safety
     /// `pixels` are valid for all channels of `dy`, `to` for the panel's row of each product.
     #[inline(always)]
-    unsafe fn transform_column<T: Transform, S: Simd, E: Element>(
+    unsafe fn transform_column<T: ThreeTaps, S: Simd, E: Element>(
         &self,
         s: S,
         pixels: &[*const E; MAX_TRANSFORMED],
@@ -434,6 +437,7 @@ impl Kernel for TransformBack<'_> {
         match self.weights.tiles() {
             Tiles::Two => self.transform::<Two, S::Half>(s.half()),
             Tiles::Four => self.transform::<Four, S::Half>(s.half()),
+            Tiles::Three => unreachable!("{FORWARD_ONLY}"),
         }
     }
 }
@@ -441,7 +445,7 @@ impl Kernel for TransformBack<'_> {
 impl TransformBack<'_> {
     /// By vectors of eight or fewer: every panel is whole ones of those.
     #[inline(always)]
-    fn transform<T: Transform, S: Simd>(self, s: S) {
+    fn transform<T: ThreeTaps, S: Simd>(self, s: S) {
         let TransformBack { weights, sums, dw, panel, inputs } = self;
         let sums = &sums[weights.sums_start(&panel, 0)..];
         let (len, chunk) = (weights.layout().cin * panel.width, weights.forward.transformed_len());
