@@ -13,6 +13,8 @@
 //! for all channels into scratch that stays in the second-level cache, then for each panel of
 //! outputs multiplies, transforms back and finishes, so that nothing larger than a block is written.
 //!
+//! A 7x7 of stride 2 of a few channels goes the same way as a 4x4 of stride 1: see `winograd_fold`.
+//!
 //! Errors against f64, largest over largest (measured, 64 to 512 channels): direct 4e-7 to 2e-6,
 //! F(2x2) 4e-7 to 1.1e-6.
 

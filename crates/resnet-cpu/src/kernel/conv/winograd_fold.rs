@@ -24,6 +24,7 @@ const TAPS: usize = 7;
 const FOLDED_TAPS: usize = 4;
 /// Elements of two pixels, at most: a vector of eight.
 const MAX_PAIR: usize = 8;
+/// Pixels to the right of a tile that are asked for meanwhile: a few tiles are begun in it.
 const AHEAD: usize = 36;
 /// Inputs along a side of a tile.
 const SIDE: usize = Three::IN;
@@ -84,11 +85,7 @@ impl Fold {
             let pairs = match self.inside(place) {
                 Some(first) => {
                     let first = source.wrapping_add(first);
-                    let [_, w, c] = self.picture;
-                    for row in 0..SIDE {
-                        let at = ((STEP * row + half) * w + AHEAD) * c;
-                        s.prefetch(first.wrapping_add(at).cast());
-                    }
+                    self.prefetch_ahead(s, first, half);
                     self.pairs_inside(first, half)
                 }
                 // SAFETY: passed on.
@@ -115,6 +112,16 @@ impl Fold {
         let first = ((place.image * h + y) * w + x) * c;
         let last = first + ((STEP * SIDE - 1) * w + STEP * (SIDE - 1)) * c;
         (last + MAX_PAIR <= self.len).then_some(first)
+    }
+
+    /// Asks for what tiles to the right of one that starts at `first` will read of its rows: a dozen short runs,
+    /// which no processor foresees.
+    #[inline(always)]
+    fn prefetch_ahead<S: Simd, E>(&self, s: S, first: *const E, half: usize) {
+        let [_, w, c] = self.picture;
+        for row in 0..SIDE {
+            s.prefetch(first.wrapping_add(((STEP * row + half) * w + AHEAD) * c).cast());
+        }
     }
 
     /// The pairs of such a tile, in the first or second row of each fold.

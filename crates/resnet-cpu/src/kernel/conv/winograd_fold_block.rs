@@ -19,9 +19,10 @@ const OUT: usize = Three::OUT;
 const HALF: usize = SIDE / 2;
 /// Sums of a tile and channel after their transform along the rows.
 const OF_TILE: usize = SIDE * OUT;
-/// Tiles whose sums stay in the first cache.
-const TILES: usize = 16;
-/// Floats of scratch for those.
+/// Tiles that are multiplied with a panel before they are finished: more overflow the caches, fewer read the
+/// weights more often.
+const TILES: usize = 28;
+/// Floats of scratch for their sums.
 pub(super) const SUMS_LEN: usize = TILES * OF_TILE * 32;
 /// Tiles of a register tile, at most: inputs are readable for a multiple.
 pub(super) const MAX_GROUP: usize = 4;
