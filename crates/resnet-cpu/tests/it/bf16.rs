@@ -4,7 +4,9 @@ use resnet_cpu::kernel::conv::*;
 use resnet_cpu::threads::ThreadPool;
 use resnet_simd::{Element, Isa, Stored, bf16};
 
-use crate::conv::{Case, algorithms, check_sums, forward_weights, gradient_weights, random, tolerance};
+use crate::conv::{
+    Case, algorithms, check_sums, forward_weights, gradient_weights, random, tolerance,
+};
 
 /// The operands of a convolution and of its epilogues, stored so.
 struct Operands<E> {

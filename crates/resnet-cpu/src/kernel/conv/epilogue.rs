@@ -74,8 +74,9 @@ pub(super) struct Finish {
     pub(super) sums: Sums,
 }
 
-/// Bytes of a target that no cache would keep until it is read.
-const STREAM_BYTES: usize = 24 << 20;
+/// Bytes of a target that the cores' own caches would not keep until it is read: a shared third one, where
+/// it would come from, is no faster than memory that a stream is read from.
+const STREAM_BYTES: usize = 4 << 20;
 
 /// Whether to write `target` around the caches, whose groups have so many channels.
 pub(super) fn streams<E: Element>(target: &[E], channels: usize) -> bool {

@@ -97,7 +97,9 @@ impl Block<'_> {
             let (tiles, to) = ((first, count), (&mut *outputs, &mut sums));
             match pass.tiles {
                 Tiles::Two => self.finish_tiles::<Two, S>(s, tiles, panel, products, to),
-                Tiles::Three | Tiles::Four => self.finish_tiles::<Four, S>(s, tiles, panel, products, to),
+                Tiles::Three | Tiles::Four => {
+                    self.finish_tiles::<Four, S>(s, tiles, panel, products, to)
+                }
             }
             if !matches!(self.shared.finish.sums, Sums::None) {
                 self.store_sums(&panel, &sums);

@@ -201,33 +201,32 @@ unsafe fn half_row<S: Simd, const NV: usize, const T: usize, const SECOND: bool>
         x[p] = row.wrapping_add((product + p) * strides.column);
         w[p] = part.w.wrapping_add((y * SIDE + product + p) * depth * width);
     }
-    let mut sums = [[[s.splat(0.0); NV]; T]; HALF];
+    let mut sums = [[[s.splat(0.0); HALF]; NV]; T];
     // SAFETY: `depth` channels of each tile and product, and a row of weights for each of them.
     unsafe {
         for channel in 0..depth {
-            for (p, sums) in sums.iter_mut().enumerate() {
+            for (p, (x, w)) in x.iter().zip(&w).enumerate() {
                 let mut weights = [s.splat(0.0); NV];
                 for (v, weight) in weights.iter_mut().enumerate() {
-                    *weight = s.load_ptr(w[p].add(channel * width + v * S::LANES));
+                    *weight = s.load_ptr(w.add(channel * width + v * S::LANES));
                 }
                 for (tile, sums) in sums.iter_mut().enumerate() {
-                    let x = s.splat(*x[p].add(tile * strides.tile + channel));
-                    for (sum, &weight) in sums.iter_mut().zip(&weights) {
-                        *sum = s.mul_add(x, weight, *sum);
+                    let x = s.splat(*x.add(tile * strides.tile + channel));
+                    for (sums, &weight) in sums.iter_mut().zip(&weights) {
+                        sums[p] = s.mul_add(x, weight, sums[p]);
                     }
                 }
             }
         }
-        for tile in 0..T {
+        for (tile, sums) in sums.iter().enumerate() {
             let to = part.to.add(((group + tile) * OF_TILE + y * OUT) * width);
-            for v in 0..NV {
-                let p = [sums[0][tile][v], sums[1][tile][v], sums[2][tile][v]];
+            for (v, sums) in sums.iter().enumerate() {
                 let to = |output: usize| to.add(output * width + v * S::LANES);
                 let outputs = if SECOND {
                     let before = [s.load_ptr(to(0)), s.load_ptr(to(1)), s.load_ptr(to(2))];
-                    Three::second_half(s, &p, &before)
+                    Three::second_half(s, sums, &before)
                 } else {
-                    Three::first_half(s, &p)
+                    Three::first_half(s, sums)
                 };
                 for (output, &value) in outputs.iter().enumerate() {
                     s.store_ptr(value, to(output));

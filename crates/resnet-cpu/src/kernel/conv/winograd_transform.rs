@@ -286,11 +286,7 @@ impl Three {
 
     /// The outputs: what those of the other points, ±3/2 and infinity, add to the first half.
     #[inline(always)]
-    pub(super) fn second_half<S: Simd>(
-        s: S,
-        p: &[S::F32; 3],
-        first: &[S::F32; 3],
-    ) -> [S::F32; 3] {
+    pub(super) fn second_half<S: Simd>(s: S, p: &[S::F32; 3], first: &[S::F32; 3]) -> [S::F32; 3] {
         let (sum, difference) = (s.add(p[0], p[1]), s.sub(p[0], p[1]));
         [
             s.mul_add(s.splat(Four::SCALE_B), sum, first[0]),
