@@ -97,9 +97,8 @@ impl Block<'_> {
             let (tiles, to) = ((first, count), (&mut *outputs, &mut sums));
             match pass.tiles {
                 Tiles::Two => self.finish_tiles::<Two, S>(s, tiles, panel, products, to),
-                Tiles::Three | Tiles::Four => {
-                    self.finish_tiles::<Four, S>(s, tiles, panel, products, to)
-                }
+                Tiles::Three => unreachable!("folded tiles are finished by `run_folded`"),
+                Tiles::Four => self.finish_tiles::<Four, S>(s, tiles, panel, products, to),
             }
             if !matches!(self.shared.finish.sums, Sums::None) {
                 self.store_sums(&panel, &sums);
@@ -136,6 +135,7 @@ impl Block<'_> {
                 match (pass.tiles, &pass.fold) {
                     (_, Some(fold)) => fold.transform_input(s.half(), source, place, to),
                     (Tiles::Two, None) => pass.transform_input::<Two, S, E>(s, source, place, to),
+                    // The points are the same.
                     (Tiles::Three | Tiles::Four, None) => {
                         pass.transform_input::<Four, S, E>(s, source, place, to);
                     }

@@ -20,7 +20,7 @@ pub(super) const MAX_TRANSFORMED: usize = 36;
 pub enum Tiles {
     /// F(2x2,3x3).
     Two,
-    /// F(3x3,4x4), for 7x7 of stride 2: see [`super::winograd_fold`].
+    /// F(3x3,4x4) of a folded picture, for 7x7 of stride 2 (`winograd_fold.rs`).
     Three,
     /// F(4x4,3x3).
     Four,
