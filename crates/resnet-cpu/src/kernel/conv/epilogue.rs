@@ -74,8 +74,8 @@ pub(super) struct Finish {
     pub(super) sums: Sums,
 }
 
-/// Bytes of a target that the cores' own caches would not keep until it is read: a shared third one, where
-/// it would come from, is no faster than memory that a stream is read from.
+/// Bytes of a target that is not worth keeping in caches until it is read: more than cores have for
+/// themselves. Measured where that is 2 MiB each, before a large shared one.
 const STREAM_BYTES: usize = 4 << 20;
 
 /// Whether to write `target` around the caches, whose groups have so many channels.

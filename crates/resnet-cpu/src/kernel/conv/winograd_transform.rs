@@ -256,21 +256,12 @@ impl ThreeTaps for Four {
 pub(super) struct Three;
 
 impl Three {
-    /// `G g`.
+    /// `G g`: the cubic of four taps at the points, as [`Four`] has it of four outputs, and the scale of 0.
     #[inline(always)]
     pub(super) fn weight<S: Simd>(s: S, g: &[S::F32; 4]) -> [S::F32; 6] {
-        let even_a = s.mul_add(s.splat(Four::A2), g[2], g[0]);
-        let odd_a = s.mul_add(s.splat(Four::A3), g[3], s.mul(s.splat(Four::A), g[1]));
-        let even_b = s.mul_add(s.splat(Four::B2), g[2], g[0]);
-        let odd_b = s.mul_add(s.splat(Four::B3), g[3], s.mul(s.splat(Four::B), g[1]));
-        [
-            s.mul(s.splat(Four::SCALE_0), g[0]),
-            s.add(even_a, odd_a),
-            s.sub(even_a, odd_a),
-            s.add(even_b, odd_b),
-            s.sub(even_b, odd_b),
-            g[3],
-        ]
+        let mut at_points = Four::output_gradient(s, g);
+        at_points[0] = s.mul(s.splat(Four::SCALE_0), at_points[0]);
+        at_points
     }
 
     /// What the products of the first three points, 0 and ±3/4, are to the outputs.
