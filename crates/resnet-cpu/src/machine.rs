@@ -1,16 +1,14 @@
 //! What the machine is and can do: its name, caches, measured peaks; what the process has used.
 
 use std::fs;
-use std::hint::black_box;
-use std::time::Instant;
 
-use resnet_simd::{Isa, Kernel, Simd};
-
-use crate::threads::{ThreadPool, available_threads};
+use crate::threads::available_threads;
 
 mod bandwidth;
+mod peak;
 
 pub use bandwidth::{Bandwidth, bandwidth};
+pub use peak::{bf16_peak, fma_peak, int8_peak};
 
 /// What numbers measured here should be quoted with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,61 +66,6 @@ fn parse_size(text: &str) -> Option<u64> {
     digits.parse::<u64>().ok()?.checked_shl(shift)
 }
 
-/// Independent sums: more than latency times width of any core so far, and within 16 registers.
-const SUMS: usize = 12;
-/// Rounds of multiply-adds in a sample: some tenths of a millisecond.
-const ROUNDS: usize = 1 << 16;
-/// Seconds of samples, of which the best counts: anything else on the machine only makes them
-/// slower, and one that short finds a gap between the others' turns.
-const SAMPLE_SECONDS: f64 = 0.1;
-
-/// Multiply-adds that the cores do while nothing waits for memory, in GFLOP/s (2 for each).
-///
-/// The best of many short samples. Portable arithmetic rounds product and sum apart; it still
-/// counts 2.
-pub fn fma_peak(isa: Isa, threads: usize) -> f64 {
-    let pool = ThreadPool::new(threads);
-    let flops = 2.0 * (threads * ROUNDS * SUMS * isa.lanes()) as f64;
-    let seconds = best_seconds(|| {
-        pool.run(threads, &|_| {
-            black_box(isa.run(Chains));
-        });
-    });
-    flops / seconds * 1e-9
-}
-
-/// The shortest of many runs, after one that does not count.
-fn best_seconds(mut run: impl FnMut()) -> f64 {
-    run();
-    let (start, mut best) = (Instant::now(), f64::INFINITY);
-    while best == f64::INFINITY || start.elapsed().as_secs_f64() < SAMPLE_SECONDS {
-        let sample = Instant::now();
-        run();
-        best = best.min(sample.elapsed().as_secs_f64());
-    }
-    best
-}
-
-/// `SUMS` chains of multiply-adds in registers.
-struct Chains;
-
-impl Kernel for Chains {
-    type Output = f32;
-
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) -> f32 {
-        let (a, b) = (s.splat(black_box(0.999_999)), s.splat(black_box(1e-6)));
-        let mut sums = [s.splat(1.0); SUMS];
-        for _ in 0..ROUNDS {
-            for sum in &mut sums {
-                *sum = s.mul_add(*sum, a, b);
-            }
-        }
-        let total = sums.into_iter().fold(s.splat(0.0), |total, sum| s.add(total, sum));
-        s.sum(total)
-    }
-}
-
 /// Largest resident size of this process so far, in bytes, where the system tells (Linux).
 pub fn peak_memory_bytes() -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
@@ -146,12 +89,5 @@ mod tests {
         let machine = Machine::detect();
         assert!(!machine.brand.is_empty() && 0 < machine.threads);
         assert!(machine.cache_bytes.is_sorted() && !machine.cache_bytes.is_empty());
-    }
-
-    #[test]
-    fn wider_vectors_are_not_slower() {
-        let peaks: Vec<f64> = Isa::available().into_iter().map(|isa| fma_peak(isa, 1)).collect();
-        // Half, since other programs may run.
-        assert!(peaks.windows(2).all(|pair| 0.5 * pair[0] < pair[1]), "{peaks:?}");
     }
 }

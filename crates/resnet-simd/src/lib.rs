@@ -11,6 +11,7 @@ mod isa;
 mod portable;
 mod portable_dot;
 mod simd;
+mod words;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
@@ -21,5 +22,9 @@ pub use half::bf16;
 pub use isa::{DotKernel, Isa, Kernel, UnknownIsa};
 pub use portable::Portable;
 pub use simd::Simd;
+pub use words::{PortablePairs, Singles, Words, WordsKernel};
 #[cfg(target_arch = "x86_64")]
-pub use x86::{avx2::Avx2, avx512::Avx512, avx512::Avx512Narrow, vnni::Vnni, vnni::VnniNarrow};
+pub use x86::{
+    avx2::Avx2, avx512::Avx512, avx512::Avx512Narrow, bf16_pairs::Bf16Pairs, vnni::Vnni,
+    vnni::VnniNarrow,
+};

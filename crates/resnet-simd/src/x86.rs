@@ -6,5 +6,8 @@
 
 pub(crate) mod avx2;
 pub(crate) mod avx512;
+pub(crate) mod bf16_pairs;
 mod dot_avx2;
 pub(crate) mod vnni;
+
+pub(crate) use bf16_pairs::is_amd;

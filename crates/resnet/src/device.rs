@@ -31,6 +31,9 @@ impl Device {
         let stored = match precision {
             // What a model file on bytes says for itself.
             Precision::F32 | Precision::Int8 => "",
+            Precision::Bf16 if self.isa.gains_by_bf16_pairs() && !self.exact => {
+                " with products of pairs of bf16, activations stored in bf16"
+            }
             Precision::Bf16 => " in f32, activations stored in bf16",
         };
         format!("{}{stored}{exact}", self.isa.name())

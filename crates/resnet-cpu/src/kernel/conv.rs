@@ -23,6 +23,7 @@ mod cut;
 mod epilogue;
 mod gather;
 mod layout;
+mod pairs;
 mod plan;
 mod product;
 mod scalar;

@@ -12,7 +12,8 @@ use std::hint::black_box;
 
 use resnet_simd::{AlignedVec, Isa, Kernel, Simd};
 
-use super::{Machine, best_seconds};
+use super::Machine;
+use super::peak::best_seconds;
 use crate::threads::ThreadPool;
 
 /// Floats that a task takes.

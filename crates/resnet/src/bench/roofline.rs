@@ -8,6 +8,7 @@
 //! Source: Williams, Waterman and Patterson 2009, "Roofline: an insightful visual performance model
 //! for multicore architectures".
 
+use resnet_core::precision::Precision;
 use resnet_cpu::Isa;
 use resnet_cpu::machine::{self, Machine};
 use serde::Serialize;
@@ -20,7 +21,7 @@ use super::{BenchError, BenchOptions, BenchReport};
 pub struct Peak {
     /// Instruction set.
     pub isa: &'static str,
-    /// Element type.
+    /// What is multiplied; sums are of 32 bits.
     pub precision: &'static str,
     /// Threads.
     pub threads: usize,
@@ -48,7 +49,8 @@ pub struct MachineSpeed {
     pub machine: String,
     /// Data caches of a core, from the first level on.
     pub cache_bytes: Vec<u64>,
-    /// For each instruction set that the machine has, with one and with all threads.
+    /// In f32, as pairs of bf16 and on bytes, for each instruction set that the machine has, with one
+    /// and with all threads.
     pub peaks: Vec<Peak>,
     /// With one and with all threads.
     pub memory: Vec<MemorySpeed>,
@@ -113,15 +115,14 @@ pub fn roofline(options: &BenchOptions) -> Result<RooflineReport, BenchError> {
 fn machine_speed(isa: Isa, threads: usize) -> MachineSpeed {
     let Machine { brand, cache_bytes, .. } = Machine::detect();
     let counts = if threads == 1 { vec![1] } else { vec![1, threads] };
-    let both = Isa::available().into_iter().flat_map(|isa| counts.iter().map(move |&n| (isa, n)));
-    let peaks: Vec<Peak> = both
-        .map(|(isa, threads)| Peak {
-            isa: isa.name(),
-            precision: "f32",
-            threads,
-            gflops: machine::fma_peak(isa, threads),
+    let each =
+        || Isa::available().into_iter().flat_map(|isa| counts.iter().map(move |&n| (isa, n)));
+    let peaks = [Precision::F32, Precision::Bf16, Precision::Int8]
+        .into_iter()
+        .flat_map(|precision| {
+            each().filter_map(move |(isa, threads)| peak(isa, precision, threads))
         })
-        .collect();
+        .collect::<Vec<_>>();
     let found: Vec<machine::Bandwidth> =
         counts.iter().map(|&threads| machine::bandwidth(isa, threads)).collect();
     let best = found.last().map_or(0.0, machine::Bandwidth::best);
@@ -131,6 +132,7 @@ fn machine_speed(isa: Isa, threads: usize) -> MachineSpeed {
         copy_bytes_per_second: 1e9 * found.copy,
         triad_bytes_per_second: 1e9 * found.triad,
     });
+    // Those in f32 come first.
     let of_layers = peaks.iter().find(|peak| (peak.isa, peak.threads) == (isa.name(), threads));
     let roof_gflops = of_layers.map_or(0.0, |peak| peak.gflops);
     let mut speed = MachineSpeed {
@@ -144,6 +146,16 @@ fn machine_speed(isa: Isa, threads: usize) -> MachineSpeed {
     };
     speed.set_roof(roof_gflops, 1e9 * best);
     speed
+}
+
+/// Multiply-adds of numbers stored so, where the instruction set has such products.
+fn peak(isa: Isa, precision: Precision, threads: usize) -> Option<Peak> {
+    let gflops = match precision {
+        Precision::F32 => machine::fma_peak(isa, threads),
+        Precision::Bf16 => machine::bf16_peak(isa, threads)?,
+        Precision::Int8 => machine::int8_peak(isa, threads),
+    };
+    Some(Peak { isa: isa.name(), precision: precision.name(), threads, gflops })
 }
 
 impl MachineSpeed {

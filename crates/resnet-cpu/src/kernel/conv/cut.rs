@@ -74,13 +74,12 @@ impl ConvPlan {
         match direction {
             Direction::Forward => match &self.winograd_forward {
                 Some(pass) => plan.winograd_forward = Some(self.cut_tiles(pass, cut)?),
-                None => plan.forward = self.cut_pass(&self.forward, self.layout.panels(), cut)?,
+                None => plan.forward = self.cut_pass(&self.forward, cut)?,
             },
             Direction::InputGrad => match &self.winograd_gradient {
                 Some(pass) => plan.winograd_gradient = Some(self.cut_tiles(pass, cut)?),
                 None => {
-                    let panels = self.transposed_layout().panels();
-                    let cut = self.backward.iter().map(|pass| self.cut_pass(pass, panels, cut));
+                    let cut = self.backward.iter().map(|pass| self.cut_pass(pass, cut));
                     plan.backward = cut.collect::<Option<Vec<Pass>>>()?;
                 }
             },
@@ -106,11 +105,11 @@ impl ConvPlan {
     }
 
     /// More tasks change nothing where the panels are too few to be shared out further.
-    fn cut_pass(&self, pass: &Pass, panels: usize, cut: Cut) -> Option<Pass> {
+    fn cut_pass(&self, pass: &Pass, cut: Cut) -> Option<Pass> {
         let (rows, tasks_per_thread) = cut.scaled(pass.blocks.longest(), pass.tasks_per_thread);
         if rows == pass.blocks.longest() {
             let other = Pass { tasks_per_thread, ..pass.clone() };
-            return (other.parts(panels, 1) != pass.parts(panels, 1)).then_some(other);
+            return (other.parts(1) != pass.parts(1)).then_some(other);
         }
         let blocks = pass.gather.blocks(rows, self.unit());
         // Where the panels are in the outer loop, a block is multiplied as a whole.

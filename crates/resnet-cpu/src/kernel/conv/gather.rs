@@ -3,7 +3,8 @@
 //! Forward convolution and each residue class of the input gradient are the same thing, a [`Gather`]:
 //! a grid of target pixels, and taps that shift the grid over the source. A picture of few channels
 //! is first copied with its padding, band by band; a row of the kernel is then one contiguous run.
-//! What is stored in bf16 is copied as f32, band by band or pixel by pixel.
+//! What is stored in bf16 is copied as f32, band by band or pixel by pixel, or read where it is as
+//! words of two channels.
 
 mod copy;
 
@@ -205,6 +206,17 @@ impl Gather {
             }
         };
         (0..stride * stride).map(class).filter(|gather| 0 < gather.pixels()).collect()
+    }
+
+    /// The same over a source of bf16 that is read as it is, two channels a word; none where channels
+    /// do not come in pairs, or are copied with their padding.
+    pub(super) fn in_pairs(&self) -> Option<Gather> {
+        let even = self.source.c.is_multiple_of(2) && self.depth.is_multiple_of(2);
+        (even && self.copy == SourceCopy::None).then(|| Gather {
+            source: Picture { c: self.source.c / 2, ..self.source },
+            depth: self.depth / 2,
+            ..self.clone()
+        })
     }
 
     /// Whether a block's pixels follow each other in the source without a gap.

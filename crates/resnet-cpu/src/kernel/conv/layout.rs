@@ -83,6 +83,16 @@ impl PackedLayout {
         }
     }
 
+    /// The layout of the same weights as pairs of bf16, a word for two input channels; none where these
+    /// do not come in pairs, or groups were merged.
+    pub(super) fn in_pairs(&self) -> Option<PackedLayout> {
+        let paired = self.cin.is_multiple_of(2) && self.unmerged == (self.cin, self.cout);
+        paired.then(|| {
+            let cin = self.cin / 2;
+            PackedLayout { cin, unmerged: (cin, self.cout), ..*self }
+        })
+    }
+
     /// Floats in the packed buffer.
     #[expect(clippy::len_without_is_empty, reason = "a layout is never empty")]
     pub fn len(&self) -> usize {

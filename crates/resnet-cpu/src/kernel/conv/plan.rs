@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 use resnet_simd::{Isa, Stored};
 
 use super::gather::{Gather, MAX_PADDED_CHANNELS};
+use super::pairs::pack_pairs;
 use super::winograd::WinogradPass;
 use super::winograd_transform::Tiles;
 use super::winograd_weights::WinogradWeights;
@@ -70,6 +71,11 @@ pub enum UnsupportedConv {
 #[derive(Clone, Debug)]
 pub(super) struct Pass {
     pub(super) gather: Gather,
+    /// What a word of the rows and of the weights is: an f32, or two bf16, for which weights are
+    /// rounded ([`pack_pairs`]).
+    pub(super) words: Stored,
+    /// Of the weights, in words.
+    pub(super) layout: PackedLayout,
     pub(super) blocks: Blocks,
     /// Tasks that the panels are shared out for, where blocks are fewer; see [`Pass::parts`].
     pub(super) tasks_per_thread: usize,
@@ -81,8 +87,8 @@ pub(super) struct Pass {
 
 impl Pass {
     /// Parts that the panels are cut into for so many threads; no sum depends on it.
-    pub(super) fn parts(&self, panels: usize, threads: usize) -> usize {
-        (self.tasks_per_thread * threads).div_ceil(self.blocks.count).min(panels)
+    pub(super) fn parts(&self, threads: usize) -> usize {
+        (self.tasks_per_thread * threads).div_ceil(self.blocks.count).min(self.layout.panels())
     }
 }
 
@@ -138,11 +144,13 @@ impl ConvPlan {
         let layout = PackedLayout::new(shape, isa);
         let gather = Gather::forward(shape, layout.cin).of_stored(stored);
         let weights = split_weights(&gather, &layout, isa);
-        let forward = plan_pass(gather, &layout, isa);
-        let transposed = layout.transposed();
+        let forward = plan_pass(gather, layout, isa, Stored::F32);
         let backward = Gather::input_gradient(shape, layout.cout).into_iter();
-        let backward =
-            backward.map(|gather| plan_pass(gather.of_stored(stored), &transposed, isa)).collect();
+        let backward = backward
+            .map(|gather| {
+                plan_pass(gather.of_stored(stored), layout.transposed(), isa, Stored::F32)
+            })
+            .collect();
         let winograd_forward = tiles
             .filter(|tiles| tiles.fit(shape, Direction::Forward))
             .map(|tiles| WinogradPass::forward(shape, layout, tiles, isa));
@@ -180,6 +188,29 @@ impl ConvPlan {
         self
     }
 
+    /// The same with direct products of pairs of bf16, of weights rounded to bf16, where activations
+    /// are stored so and come in pairs of channels. The weight gradient's pairs would be pixels: it
+    /// stays as it is.
+    ///
+    /// Only where the instruction set [has such pairs](Isa::has_bf16_pairs).
+    #[must_use]
+    pub fn with_bf16_pairs(mut self) -> ConvPlan {
+        if self.stored == Stored::F32 {
+            return self;
+        }
+        let forward = Gather::forward(&self.shape, self.layout.cin);
+        if let Some(pass) = pass_of_pairs(&forward, &self.layout, self.isa) {
+            self.forward = pass;
+        }
+        let transposed = self.layout.transposed();
+        let backward = Gather::input_gradient(&self.shape, self.layout.cout);
+        let passes = backward.iter().map(|gather| pass_of_pairs(gather, &transposed, self.isa));
+        if let Some(passes) = passes.collect() {
+            self.backward = passes;
+        }
+        self
+    }
+
     /// The geometry.
     pub fn shape(&self) -> &ConvShape {
         &self.shape
@@ -207,39 +238,41 @@ impl ConvPlan {
 
     /// Whether the forward pass takes weights that were transformed before.
     pub fn transforms_forward(&self) -> bool {
-        self.winograd_forward.as_ref().is_some_and(|pass| !pass.transforms_in_run())
+        !matches!(self.forward_form(), WeightForm::Packed)
     }
 
     /// Whether the input gradient takes weights that were transformed before.
     pub fn transforms_gradient(&self) -> bool {
-        self.winograd_gradient.as_ref().is_some_and(|pass| !pass.transforms_in_run())
+        !matches!(self.gradient_form(), WeightForm::Packed)
     }
 
     /// Floats of the weights that the forward pass takes.
     pub fn forward_weights_len(&self) -> usize {
-        self.winograd_forward.as_ref().map_or(self.layout.len(), WinogradPass::weights_len)
+        self.winograd_forward.as_ref().map_or(self.forward.layout.len(), WinogradPass::weights_len)
     }
 
     /// Floats of the weights that the input gradient takes.
     pub fn gradient_weights_len(&self) -> usize {
-        let transposed = self.transposed_layout().len();
-        self.winograd_gradient.as_ref().map_or(transposed, WinogradPass::weights_len)
+        let direct = self.backward.first().map_or(0, |pass| pass.layout.len());
+        self.winograd_gradient.as_ref().map_or(direct, WinogradPass::weights_len)
     }
 
     /// Transforms packed weights for the forward pass, if it takes that.
     pub fn transform_forward(&self, pool: &ThreadPool, w: &[f32], u: &mut [f32]) {
-        if let Some(pass) = self.winograd_forward.as_ref().filter(|pass| !pass.transforms_in_run())
-        {
-            pass.transform_weights(self.isa, pool, w, u);
-        }
+        transform(&self.forward_form(), &self.layout, self.isa, pool, w, u);
     }
 
     /// Transforms transposed packed weights for the input gradient, if it takes that.
     pub fn transform_gradient(&self, pool: &ThreadPool, w: &[f32], u: &mut [f32]) {
-        if let Some(pass) = self.winograd_gradient.as_ref().filter(|pass| !pass.transforms_in_run())
-        {
-            pass.transform_weights(self.isa, pool, w, u);
-        }
+        transform(&self.gradient_form(), &self.layout.transposed(), self.isa, pool, w, u);
+    }
+
+    fn forward_form(&self) -> WeightForm<'_> {
+        weight_form(self.winograd_forward.as_ref(), Some(&self.forward))
+    }
+
+    fn gradient_form(&self) -> WeightForm<'_> {
+        weight_form(self.winograd_gradient.as_ref(), self.backward.first())
     }
 
     /// Chunks of the forward statistics: `partials` has `[chunks][2][cout]`.
@@ -276,8 +309,49 @@ impl ConvPlan {
     }
 }
 
-fn plan_pass(gather: Gather, layout: &PackedLayout, isa: Isa) -> Pass {
-    let unit = tile::height_unit(isa.lanes());
+/// What a product multiplies with.
+enum WeightForm<'a> {
+    /// Weights as they are packed.
+    Packed,
+    /// Pairs of bf16.
+    Pairs,
+    /// Weights at the points of Winograd's tiles.
+    Transformed(&'a WinogradPass),
+}
+
+/// The form of the weights of a product in these tiles or, without, by this pass.
+fn weight_form<'a>(winograd: Option<&'a WinogradPass>, direct: Option<&Pass>) -> WeightForm<'a> {
+    match (winograd, direct.map(|pass| pass.words)) {
+        (Some(pass), _) if pass.transforms_in_run() => WeightForm::Packed,
+        (Some(pass), _) => WeightForm::Transformed(pass),
+        (None, Some(Stored::Bf16)) => WeightForm::Pairs,
+        (None, Some(Stored::F32) | None) => WeightForm::Packed,
+    }
+}
+
+/// Brings packed weights into another form.
+fn transform(
+    form: &WeightForm<'_>,
+    layout: &PackedLayout,
+    isa: Isa,
+    pool: &ThreadPool,
+    w: &[f32],
+    u: &mut [f32],
+) {
+    match form {
+        WeightForm::Packed => {}
+        WeightForm::Pairs => pack_pairs(layout, isa, pool, w, u),
+        WeightForm::Transformed(pass) => pass.transform_weights(isa, pool, w, u),
+    }
+}
+
+/// A pass over words of two bf16, where channels come in pairs.
+fn pass_of_pairs(gather: &Gather, layout: &PackedLayout, isa: Isa) -> Option<Pass> {
+    Some(plan_pass(gather.in_pairs()?, layout.in_pairs()?, isa, Stored::Bf16))
+}
+
+fn plan_pass(gather: Gather, layout: PackedLayout, isa: Isa, words: Stored) -> Pass {
+    let unit: usize = tile::height_unit(isa.lanes());
     let in_cache = BLOCK_BYTES / (4 * gather.source_channels());
     let wanted = (in_cache / unit).clamp(2, TILES_PER_BLOCK) * unit;
     let conflict = isa.lanes() == 16
@@ -287,10 +361,11 @@ fn plan_pass(gather: Gather, layout: &PackedLayout, isa: Isa) -> Pass {
     let blocks = gather.blocks(wanted, unit);
     let rows_first = gather.taps.len() == 1 && 4 * layout.len() <= ROWS_FIRST_BYTES;
     let rows = if rows_first { ROWS_FIRST_TILES * unit } else { blocks.longest() };
-    // A tile of `unit` rows has unit/16 lines a float of depth, and depth/4 steps for each panel.
+    // A tile of `unit` rows has unit/16 lines a word of depth, and depth/4 steps for each panel.
     let ask = rows_first && gather.is_contiguous();
     let lines_ahead = if ask { (4 * unit).div_ceil(16) } else { 0 };
-    Pass { gather, blocks, tasks_per_thread: TASKS_PER_THREAD, rows, lines_ahead }
+    let tasks_per_thread = TASKS_PER_THREAD;
+    Pass { gather, words, layout, blocks, tasks_per_thread, rows, lines_ahead }
 }
 
 /// Ways of the first data cache, whose sets together are a page: lines a page apart share one.

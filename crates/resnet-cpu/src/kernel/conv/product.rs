@@ -2,14 +2,14 @@
 
 use std::ptr::{null, null_mut};
 
-use resnet_simd::{Element, Kernel, Simd};
+use resnet_simd::{Element, Simd, Stored, Words, WordsKernel};
 
 use super::epilogue::{Finish, Sums, streams};
 use super::gather::Table;
 use super::layout::Panel;
 use super::plan::Pass;
 use super::tile::{PanelSums, Work, run_tiles};
-use super::{ConvPlan, Epilogue, GradientEpilogue, PackedLayout};
+use super::{ConvPlan, Epilogue, GradientEpilogue};
 use crate::threads::{DisjointMut, ThreadPool};
 
 /// Panels whose sums a task keeps at a time.
@@ -65,8 +65,7 @@ pub fn conv_forward<E: Element>(
     }
     let product = Product {
         pass: &plan.forward,
-        layout: &plan.layout,
-        parts: plan.forward.parts(plan.layout.panels(), pool.threads()),
+        parts: plan.forward.parts(pool.threads()),
         source: x.as_ptr().cast(),
         weights: w.as_ptr(),
         finish,
@@ -95,7 +94,6 @@ pub fn conv_input_gradient<E: Element>(
     scratch: &mut [f32],
 ) {
     let shape = &plan.shape;
-    let layout = plan.transposed_layout();
     assert_eq!(plan.stored, E::STORED, "the plan's activations");
     assert_eq!(dy.len(), shape.output_len(), "dy");
     assert_eq!(dx.len(), shape.input_len(), "dx");
@@ -115,7 +113,7 @@ pub fn conv_input_gradient<E: Element>(
     let finish = Finish {
         stored: E::STORED,
         target: dx.as_mut_ptr().cast(),
-        stream: streams(dx, layout.cout),
+        stream: streams(dx, plan.layout.cin),
         bias: null(),
         add: epilogue.add.map_or(null(), |add| add.as_ptr().cast()),
         relu: false,
@@ -132,8 +130,7 @@ pub fn conv_input_gradient<E: Element>(
     for pass in &plan.backward {
         let product = Product {
             pass,
-            layout: &layout,
-            parts: pass.parts(layout.panels(), pool.threads()),
+            parts: pass.parts(pool.threads()),
             source: dy.as_ptr().cast(),
             weights: w_transposed.as_ptr(),
             finish,
@@ -156,7 +153,6 @@ const FEW_ROWS: usize = 112;
 /// A pass over its operands, as the tasks share it.
 struct Product<'a> {
     pass: &'a Pass,
-    layout: &'a PackedLayout,
     /// Parts that the panels are cut into.
     parts: usize,
     /// Stored as the target is.
@@ -177,18 +173,20 @@ unsafe impl Sync for Product<'_> {}
 
 impl Product<'_> {
     fn run(&self, plan: &ConvPlan, pool: &ThreadPool) {
-        let tasks = self.pass.blocks.count * self.parts;
+        let (words, tasks) = (self.pass.words, self.pass.blocks.count * self.parts);
         let scratch_len = self.pass.gather.scratch_len(&self.pass.blocks);
         assert!(scratch_len * pool.threads() <= self.scratch.len(), "scratch");
         if scratch_len == 0 {
-            pool.run(tasks, &|task| plan.isa.run(Task { product: self, task, scratch: &mut [] }));
+            pool.run(tasks, &|task| {
+                plan.isa.run_words(words, Task { product: self, task, scratch: &mut [] })
+            });
             return;
         }
         pool.run_with_thread(tasks, &|thread, task| {
             // SAFETY: no two tasks run at once on the same thread.
             let scratch =
                 unsafe { self.scratch.slice(thread * scratch_len..(thread + 1) * scratch_len) };
-            plan.isa.run(Task { product: self, task, scratch });
+            plan.isa.run_words(words, Task { product: self, task, scratch });
         });
     }
 }
@@ -200,19 +198,26 @@ struct Task<'a> {
     scratch: &'a mut [f32],
 }
 
-impl Kernel for Task<'_> {
+impl WordsKernel for Task<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let Product { pass, layout, parts, channels, .. } = *self.product;
+    fn run<W: Words>(self, words: W) {
+        let s = words.floats();
+        let Product { pass, parts, channels, .. } = *self.product;
+        let layout = &pass.layout;
         let (block, part) = (self.task / parts, self.task % parts);
         let mut table = Table::new();
         // SAFETY: `conv_forward` and `conv_input_gradient` checked the source's length against the
         // shape that the gather was made from, and borrow it for the whole run.
         unsafe {
             let range = pass.blocks.range(block);
-            let source = (self.product.source, self.product.finish.stored);
+            let stored = match pass.words {
+                Stored::F32 => self.product.finish.stored,
+                // Words are read as they are, which is what f32 means to a gather.
+                Stored::Bf16 => Stored::F32,
+            };
+            let source = (self.product.source, stored);
             pass.gather.fill(s, source, range, self.scratch, &mut table);
         }
         let (rows, panels) = (table.targets().len(), layout.panels());
@@ -244,7 +249,7 @@ impl Kernel for Task<'_> {
                     // SAFETY: the lengths were checked at entry: the panel lies inside the weights,
                     // its channels inside the target, and the gather's pointers are valid for a
                     // source row.
-                    unsafe { run_tiles::<S, false>(s, &work, sums) };
+                    unsafe { run_tiles::<W, false>(words, &work, sums) };
                 }
             }
             if !matches!(self.product.finish.sums, Sums::None) {
@@ -262,7 +267,7 @@ impl Kernel for Task<'_> {
 impl Task<'_> {
     /// The weights after a panel's, most often those of the next one.
     fn coming(&self, panel: &Panel, rows: usize) -> (*const f32, usize) {
-        let layout = self.product.layout;
+        let layout = &self.product.pass.layout;
         let len = layout.taps * layout.cin * panel.width;
         let next = self.product.weights.wrapping_add(panel.start + len);
         (next, if rows <= FEW_ROWS { len } else { 0 })

@@ -8,10 +8,12 @@
 //! With 16 lanes, eight channels would fill half a vector. They share one with themselves: even lanes
 //! sum up even inputs, odd lanes odd ones (two neighbours of a row are one broadcast of 64 bits), and
 //! the two are added at the end.
+//!
+//! All of this is the same whether a word of a row is an f32 or two bf16: the reduction runs over words.
 
 use std::ops::Range;
 
-use resnet_simd::Simd;
+use resnet_simd::{Simd, Words};
 
 use super::epilogue::{Column, Finish, finish};
 use super::gather::{Table, Tap, zeros};
@@ -36,10 +38,10 @@ pub(super) struct Work<'a> {
     pub(super) taps: &'a [Tap],
     /// The table's place of the first of them.
     pub(super) first_tap: usize,
-    /// Floats a tap multiplies, and where they start in each row.
+    /// Words a tap multiplies, and where they start in each row.
     pub(super) depth: usize,
     pub(super) offset: usize,
-    /// The panel's weights, `[tap][depth][width]`.
+    /// The panel's weights, `[tap][depth][width]`: words of what the rows' words are.
     pub(super) weights: *const f32,
     /// Weights that are multiplied next, so many floats: asked for meanwhile.
     pub(super) coming: (*const f32, usize),
@@ -61,7 +63,7 @@ pub(super) struct PanelSums(pub(super) [[f32; 32]; 2]);
 #[repr(align(64))]
 struct Buffer([std::mem::MaybeUninit<f32>; MAX_TILE]);
 
-/// The unit that block sizes are a multiple of: all full tiles of `S` fit it.
+/// The unit that block sizes are a multiple of: all full tiles of so many lanes fit it.
 pub(super) fn height_unit(lanes: usize) -> usize {
     if lanes == 16 { 14 } else { 12 }
 }
@@ -73,28 +75,28 @@ pub(super) fn height_unit(lanes: usize) -> usize {
 /// as [`finish`] says for the table's targets and the panel's channels; or, where raw sums are asked
 /// for, `raw` for all rows and the overhang of a tile.
 #[inline(always)]
-pub(super) unsafe fn run_tiles<S: Simd, const RAW: bool>(
-    s: S,
+pub(super) unsafe fn run_tiles<W: Words, const RAW: bool>(
+    words: W,
     work: &Work<'_>,
     sums: &mut PanelSums,
 ) {
     // SAFETY: passed on. Each tile shape's width is the panel's.
     unsafe {
-        match (S::LANES, work.width) {
-            (16, 32) => tiles_14::<S, 2, 0, RAW>(s, work, sums),
-            (16, 24) => tiles_9::<S, RAW>(s, work, sums),
-            (16, 16) => tiles_14::<S, 1, 0, RAW>(s, work, sums),
-            (16, 8) => tiles_14::<S, 0, 1, RAW>(s, work, sums),
-            (8, 16) => tiles_6::<S, RAW>(s, work, sums),
-            (8, 8) => tiles_12::<S, RAW>(s, work, sums),
+        match (<W::Floats as Simd>::LANES, work.width) {
+            (16, 32) => tiles_14::<W, 2, 0, RAW>(words, work, sums),
+            (16, 24) => tiles_9::<W, RAW>(words, work, sums),
+            (16, 16) => tiles_14::<W, 1, 0, RAW>(words, work, sums),
+            (16, 8) => tiles_14::<W, 0, 1, RAW>(words, work, sums),
+            (8, 16) => tiles_6::<W, RAW>(words, work, sums),
+            (8, 8) => tiles_12::<W, RAW>(words, work, sums),
             (lanes, width) => unreachable!("no tile of width {width} for {lanes} lanes"),
         }
     }
 }
 
 #[inline(always)]
-unsafe fn tiles_14<S: Simd, const NV: usize, const NP: usize, const RAW: bool>(
-    s: S,
+unsafe fn tiles_14<W: Words, const NV: usize, const NP: usize, const RAW: bool>(
+    words: W,
     work: &Work<'_>,
     sums: &mut PanelSums,
 ) {
@@ -104,61 +106,61 @@ unsafe fn tiles_14<S: Simd, const NV: usize, const NP: usize, const RAW: bool>(
         unsafe {
             row += match rows - row {
                 // Two of eight, not fourteen and two: a low tile waits for its own sums.
-                8 | 16 => tile::<S, 8, NV, NP, RAW>(s, work, row, sums),
-                11.. => tile::<S, 14, NV, NP, RAW>(s, work, row, sums),
-                5..=10 => tile::<S, 7, NV, NP, RAW>(s, work, row, sums),
-                3..=4 => tile::<S, 4, NV, NP, RAW>(s, work, row, sums),
-                2 => tile::<S, 2, NV, NP, RAW>(s, work, row, sums),
-                _ => tile::<S, 1, NV, NP, RAW>(s, work, row, sums),
+                8 | 16 => tile::<W, 8, NV, NP, RAW>(words, work, row, sums),
+                11.. => tile::<W, 14, NV, NP, RAW>(words, work, row, sums),
+                5..=10 => tile::<W, 7, NV, NP, RAW>(words, work, row, sums),
+                3..=4 => tile::<W, 4, NV, NP, RAW>(words, work, row, sums),
+                2 => tile::<W, 2, NV, NP, RAW>(words, work, row, sums),
+                _ => tile::<W, 1, NV, NP, RAW>(words, work, row, sums),
             }
         }
     }
 }
 
 #[inline(always)]
-unsafe fn tiles_9<S: Simd, const RAW: bool>(s: S, work: &Work<'_>, sums: &mut PanelSums) {
+unsafe fn tiles_9<W: Words, const RAW: bool>(words: W, work: &Work<'_>, sums: &mut PanelSums) {
     let Range { start: mut row, end: rows } = work.rows;
     while row < rows {
         // SAFETY: passed on; a tile overhangs the rows by 13 at most.
         unsafe {
             row += match rows - row {
-                7 | 14 => tile::<S, 7, 1, 1, RAW>(s, work, row, sums),
-                8.. => tile::<S, 9, 1, 1, RAW>(s, work, row, sums),
-                4..=6 => tile::<S, 6, 1, 1, RAW>(s, work, row, sums),
-                2..=3 => tile::<S, 3, 1, 1, RAW>(s, work, row, sums),
-                _ => tile::<S, 1, 1, 1, RAW>(s, work, row, sums),
+                7 | 14 => tile::<W, 7, 1, 1, RAW>(words, work, row, sums),
+                8.. => tile::<W, 9, 1, 1, RAW>(words, work, row, sums),
+                4..=6 => tile::<W, 6, 1, 1, RAW>(words, work, row, sums),
+                2..=3 => tile::<W, 3, 1, 1, RAW>(words, work, row, sums),
+                _ => tile::<W, 1, 1, 1, RAW>(words, work, row, sums),
             }
         }
     }
 }
 
 #[inline(always)]
-unsafe fn tiles_12<S: Simd, const RAW: bool>(s: S, work: &Work<'_>, sums: &mut PanelSums) {
+unsafe fn tiles_12<W: Words, const RAW: bool>(words: W, work: &Work<'_>, sums: &mut PanelSums) {
     let Range { start: mut row, end: rows } = work.rows;
     while row < rows {
         // SAFETY: passed on; a tile overhangs the rows by 13 at most.
         unsafe {
             row += match rows - row {
-                10.. => tile::<S, 12, 1, 0, RAW>(s, work, row, sums),
-                5..=9 => tile::<S, 6, 1, 0, RAW>(s, work, row, sums),
-                3..=4 => tile::<S, 4, 1, 0, RAW>(s, work, row, sums),
-                _ => tile::<S, 1, 1, 0, RAW>(s, work, row, sums),
+                10.. => tile::<W, 12, 1, 0, RAW>(words, work, row, sums),
+                5..=9 => tile::<W, 6, 1, 0, RAW>(words, work, row, sums),
+                3..=4 => tile::<W, 4, 1, 0, RAW>(words, work, row, sums),
+                _ => tile::<W, 1, 1, 0, RAW>(words, work, row, sums),
             }
         }
     }
 }
 
 #[inline(always)]
-unsafe fn tiles_6<S: Simd, const RAW: bool>(s: S, work: &Work<'_>, sums: &mut PanelSums) {
+unsafe fn tiles_6<W: Words, const RAW: bool>(words: W, work: &Work<'_>, sums: &mut PanelSums) {
     let Range { start: mut row, end: rows } = work.rows;
     while row < rows {
         // SAFETY: passed on; a tile overhangs the rows by 13 at most.
         unsafe {
             row += match rows - row {
-                5.. => tile::<S, 6, 2, 0, RAW>(s, work, row, sums),
-                3..=4 => tile::<S, 4, 2, 0, RAW>(s, work, row, sums),
-                2 => tile::<S, 2, 2, 0, RAW>(s, work, row, sums),
-                _ => tile::<S, 1, 2, 0, RAW>(s, work, row, sums),
+                5.. => tile::<W, 6, 2, 0, RAW>(words, work, row, sums),
+                3..=4 => tile::<W, 4, 2, 0, RAW>(words, work, row, sums),
+                2 => tile::<W, 2, 2, 0, RAW>(words, work, row, sums),
+                _ => tile::<W, 1, 2, 0, RAW>(words, work, row, sums),
             }
         }
     }
@@ -166,17 +168,18 @@ unsafe fn tiles_6<S: Simd, const RAW: bool>(s: S, work: &Work<'_>, sums: &mut Pa
 
 /// One tile of up to `M` pixels from `row` on; returns `M`.
 #[inline(always)]
-unsafe fn tile<S: Simd, const M: usize, const NV: usize, const NP: usize, const RAW: bool>(
-    s: S,
+unsafe fn tile<W: Words, const M: usize, const NV: usize, const NP: usize, const RAW: bool>(
+    words: W,
     work: &Work<'_>,
     row: usize,
     sums: &mut PanelSums,
 ) -> usize {
     if RAW {
         // SAFETY: passed on; `raw` has room for the rows and a tile's overhang.
-        unsafe { multiply::<S, M, NV, NP, RAW>(s, work, row, work.raw.add(row * work.width)) };
+        unsafe { multiply::<W, M, NV, NP, RAW>(words, work, row, work.raw.add(row * work.width)) };
         return M;
     }
+    let (s, lanes) = (words.floats(), <W::Floats as Simd>::LANES);
     let mut buffer = Buffer([std::mem::MaybeUninit::uninit(); MAX_TILE]);
     let buffer = buffer.0.as_mut_ptr().cast::<f32>();
     let targets = work.table.targets();
@@ -189,7 +192,7 @@ unsafe fn tile<S: Simd, const M: usize, const NV: usize, const NP: usize, const 
     // SAFETY: the buffer holds M * width <= MAX_TILE floats, all of which `multiply` writes; a
     // column's lanes count up to the panel's channels, the rest passed on.
     unsafe {
-        multiply::<S, M, NV, NP, RAW>(s, work, row, buffer);
+        multiply::<W, M, NV, NP, RAW>(words, work, row, buffer);
         let column = |at: usize, lanes: usize| Column {
             sums: buffer.add(at),
             stride: work.width,
@@ -200,11 +203,11 @@ unsafe fn tile<S: Simd, const M: usize, const NV: usize, const NP: usize, const 
             second: second.add(at),
         };
         for j in 0..NV {
-            finish(s, work.finish, &column(j * S::LANES, S::LANES));
+            finish(s, work.finish, &column(j * lanes, lanes));
         }
         for j in 0..NP {
-            let lanes = S::LANES / 2;
-            finish(s.half(), work.finish, &column(NV * S::LANES + j * lanes, lanes));
+            let half = lanes / 2;
+            finish(s.half(), work.finish, &column(NV * lanes + j * half, half));
         }
     }
     M
@@ -213,13 +216,14 @@ unsafe fn tile<S: Simd, const M: usize, const NV: usize, const NP: usize, const 
 /// The sums of one tile, written to `buffer` as `[M][width]`: `NV` vectors of channels and `NP` of
 /// half as many, which are summed up in pairs.
 #[inline(always)]
-unsafe fn multiply<S: Simd, const M: usize, const NV: usize, const NP: usize, const RAW: bool>(
-    s: S,
+unsafe fn multiply<W: Words, const M: usize, const NV: usize, const NP: usize, const RAW: bool>(
+    words: W,
     work: &Work<'_>,
     row: usize,
     buffer: *mut f32,
 ) {
-    let width = width::<S, NV, NP>();
+    let s = words.floats();
+    let width = width::<W::Floats, NV, NP>();
     let (mut coming, coming_lines) = coming::<M>(work, row);
     let mut sums = Sums { whole: [[s.splat(0.0); NV]; M], pairs: [[s.splat(0.0); NP]; M] };
     if RAW && work.accumulate {
@@ -253,19 +257,19 @@ unsafe fn multiply<S: Simd, const M: usize, const NV: usize, const NP: usize, co
                 coming = coming.wrapping_add(16 * coming_lines);
                 while k < end {
                     for u in [0, 2] {
-                        sums.step(s, &rows, k + u, w.add(u * width));
-                        sums.step(s, &rows, k + u + 1, w.add((u + 1) * width));
-                        sums.step_pairs(s, &rows, k + u, w.add(u * width));
+                        sums.step(words, &rows, k + u, w.add(u * width));
+                        sums.step(words, &rows, k + u + 1, w.add((u + 1) * width));
+                        sums.step_pairs(words, &rows, k + u, w.add(u * width));
                     }
                     w = w.add(4 * width);
                     k += 4;
                 }
             }
             while k < work.depth {
-                sums.step(s, &rows, k, w);
+                sums.step(words, &rows, k, w);
                 match (k % 2 == 0, k + 1 < work.depth) {
-                    (true, true) => sums.step_pairs(s, &rows, k, w),
-                    (true, false) => sums.step_last(s, &rows, k, w),
+                    (true, true) => sums.step_pairs(words, &rows, k, w),
+                    (true, false) => sums.step_last(words, &rows, k, w),
                     // The other of a pair that is done.
                     (false, _) => {}
                 }
@@ -308,7 +312,14 @@ struct Sums<S: Simd, const M: usize, const NV: usize, const NP: usize> {
 impl<S: Simd, const M: usize, const NV: usize, const NP: usize> Sums<S, M, NV, NP> {
     /// One multiply-add of all whole sums: float `k` of each row times a row of weights.
     #[inline(always)]
-    unsafe fn step(&mut self, s: S, rows: &[*const f32; M], k: usize, w: *const f32) {
+    unsafe fn step<W: Words<Floats = S>>(
+        &mut self,
+        words: W,
+        rows: &[*const f32; M],
+        k: usize,
+        w: *const f32,
+    ) {
+        let s = words.floats();
         // SAFETY: `k` is less than the depth, and `w` points to a row of weights, as the caller says.
         unsafe {
             let weights: [S::F32; NV] = std::array::from_fn(|j| s.load_ptr(w.add(j * S::LANES)));
@@ -318,7 +329,7 @@ impl<S: Simd, const M: usize, const NV: usize, const NP: usize> Sums<S, M, NV, N
             for (row, sums) in rows.iter().zip(&mut self.whole) {
                 let x = *row.add(k);
                 for (sum, &w) in sums.iter_mut().zip(&weights) {
-                    *sum = s.mul_add(s.splat(x), w, *sum);
+                    *sum = words.multiply_add(s.splat(x), w, *sum);
                 }
             }
         }
@@ -327,7 +338,14 @@ impl<S: Simd, const M: usize, const NV: usize, const NP: usize> Sums<S, M, NV, N
     /// One multiply-add of all sums in pairs: floats `k` and `k + 1` of each row times two rows of
     /// weights.
     #[inline(always)]
-    unsafe fn step_pairs(&mut self, s: S, rows: &[*const f32; M], k: usize, w: *const f32) {
+    unsafe fn step_pairs<W: Words<Floats = S>>(
+        &mut self,
+        words: W,
+        rows: &[*const f32; M],
+        k: usize,
+        w: *const f32,
+    ) {
+        let s = words.floats();
         // SAFETY: `k + 1` is less than the depth, and `w` points to two rows of weights, as the caller
         // says.
         unsafe {
@@ -337,7 +355,7 @@ impl<S: Simd, const M: usize, const NV: usize, const NP: usize> Sums<S, M, NV, N
             });
             for (row, sums) in rows.iter().zip(&mut self.pairs) {
                 for (sum, &w) in sums.iter_mut().zip(&w) {
-                    *sum = s.mul_add(s.splat_pair(row.add(k)), w, *sum);
+                    *sum = words.multiply_add(s.splat_pair(row.add(k)), w, *sum);
                 }
             }
         }
@@ -345,7 +363,14 @@ impl<S: Simd, const M: usize, const NV: usize, const NP: usize> Sums<S, M, NV, N
 
     /// The same where there is no float `k + 1`.
     #[inline(always)]
-    unsafe fn step_last(&mut self, s: S, rows: &[*const f32; M], k: usize, w: *const f32) {
+    unsafe fn step_last<W: Words<Floats = S>>(
+        &mut self,
+        words: W,
+        rows: &[*const f32; M],
+        k: usize,
+        w: *const f32,
+    ) {
+        let s = words.floats();
         // SAFETY: `k` is less than the depth, and `w` points to a row of weights, as the caller says;
         // zeros are as many as half a vector has lanes.
         unsafe {
@@ -354,7 +379,7 @@ impl<S: Simd, const M: usize, const NV: usize, const NP: usize> Sums<S, M, NV, N
             });
             for (row, sums) in rows.iter().zip(&mut self.pairs) {
                 for (sum, &w) in sums.iter_mut().zip(&w) {
-                    *sum = s.mul_add(s.splat_pair([*row.add(k), 0.0].as_ptr()), w, *sum);
+                    *sum = words.multiply_add(s.splat_pair([*row.add(k), 0.0].as_ptr()), w, *sum);
                 }
             }
         }

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::ptr::null;
 
-use resnet_simd::{Element, Kernel, Simd, Stored, bf16};
+use resnet_simd::{Element, Kernel, Simd, Singles, Stored, bf16};
 
 use super::epilogue::{Column, Finish, Sums, finish};
 use super::gather::Table;
@@ -190,7 +190,7 @@ impl Block<'_> {
                 };
                 // SAFETY: the table's rows are valid for `cin` floats, the weights for the depth times
                 // `width`, and each product has room for the block's rows and a tile's overhang.
-                unsafe { run_tiles::<S, true>(s, &work, &mut sums) };
+                unsafe { run_tiles::<Singles<S>, true>(Singles(s), &work, &mut sums) };
             }
         }
     }

@@ -33,7 +33,9 @@ impl Lowering<'_> {
         let plan = ConvPlan::new(&shape, self.isa, tiles(Direction::Forward), stored);
         let boxed = |plan: ConvPlan| {
             let plan = plan.with_gradient_tiles(tiles(Direction::InputGrad));
-            Box::new(plan.with_weight_tiles(tiles(Direction::WeightGrad)))
+            let plan = plan.with_weight_tiles(tiles(Direction::WeightGrad));
+            let pairs = self.isa.gains_by_bf16_pairs() && self.purpose != Purpose::Exact;
+            Box::new(if pairs { plan.with_bf16_pairs() } else { plan })
         };
         plan.map(boxed).map_err(|why| ExecutorError::Unsupported {
             node: node.name.clone(),
