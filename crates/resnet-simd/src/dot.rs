@@ -50,22 +50,32 @@ pub trait Dot: Copy + Send + Sync + 'static {
     /// The sums as floats, rounded to nearest.
     fn to_f32(self, sum: Self::I32) -> <Self::Floats as Simd>::F32;
 
-    /// The `2 * SUMS` bytes at `p` as floats, in the order of a pair.
+    /// The `2 * SUMS` bytes at `p` times `factor`, each rounded once, in the order of a pair.
     ///
     /// # Safety
     /// `p..p + 2 * SUMS` is readable; no alignment needed.
-    unsafe fn load_pair(self, p: *const u8) -> [<Self::Floats as Simd>::F32; 2];
+    unsafe fn load_scaled(
+        self,
+        p: *const u8,
+        factor: <Self::Floats as Simd>::F32,
+    ) -> [<Self::Floats as Simd>::F32; 2];
 
-    /// Writes a pair as `2 * SUMS` bytes in the order of channels: rounded to the nearest, ties to
-    /// even, and clamped. Magnitudes are below `2^31`.
+    /// Writes two pairs as `2 * SUMS` bytes each in the order of channels, the second one last: rounded
+    /// to the nearest, ties to even, and clamped. Magnitudes are below `2^31`.
     ///
     /// # Safety
-    /// `p..p + 2 * SUMS` is writable and nobody else uses it; no alignment needed.
-    unsafe fn store_pair(self, pair: [<Self::Floats as Simd>::F32; 2], p: *mut u8);
+    /// `2 * SUMS` bytes from both pointers on are writable and nobody else uses them; no alignment
+    /// needed, and they may be the same.
+    unsafe fn store_pairs(self, pairs: [[<Self::Floats as Simd>::F32; 2]; 2], to: [*mut u8; 2]);
 }
 
-/// The place, in two vectors of `lanes` lanes one after the other, of channel `channel < 2 * lanes`:
-/// of each eight channels four lie in either vector.
+/// The place, in two vectors of `lanes` lanes one after the other, of channel `channel < 2 * lanes`.
+///
+/// Vectors are parts of 128 bits, a part holds four channels. Sixteen channels are two parts of either
+/// vector: copied to each 128 bits of a register, their bytes are where a shuffle within the part finds
+/// them.
 pub const fn pair_column(lanes: usize, channel: usize) -> usize {
-    channel / 4 % 2 * lanes + channel / 8 * 4 + channel % 4
+    let (four, parts) = (channel / 4, lanes / 4);
+    let part = four % 2 * (parts / 2) + four / 4;
+    four / 2 % 2 * lanes + part * 4 + channel % 4
 }

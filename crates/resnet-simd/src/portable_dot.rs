@@ -49,25 +49,27 @@ impl Dot for Portable {
     }
 
     #[inline(always)]
-    unsafe fn load_pair(self, p: *const u8) -> [[f32; LANES]; 2] {
+    unsafe fn load_scaled(self, p: *const u8, factor: [f32; LANES]) -> [[f32; LANES]; 2] {
         // SAFETY: the caller promises 2 * LANES readable bytes.
         let bytes = unsafe { p.cast::<[u8; 2 * LANES]>().read_unaligned() };
         let mut pair = [[0.0; LANES]; 2];
         for (channel, &byte) in bytes.iter().enumerate() {
             let column = pair_column(LANES, channel);
-            pair[column / LANES][column % LANES] = f32::from(byte);
+            pair[column / LANES][column % LANES] = f32::from(byte) * factor[column % LANES];
         }
         pair
     }
 
     #[inline(always)]
-    unsafe fn store_pair(self, pair: [[f32; LANES]; 2], p: *mut u8) {
-        let bytes: [u8; 2 * LANES] = std::array::from_fn(|channel| {
-            let column = pair_column(LANES, channel);
-            // `as` clamps.
-            pair[column / LANES][column % LANES].round_ties_even() as u8
-        });
-        // SAFETY: the caller promises 2 * LANES writable bytes.
-        unsafe { p.cast::<[u8; 2 * LANES]>().write_unaligned(bytes) };
+    unsafe fn store_pairs(self, pairs: [[[f32; LANES]; 2]; 2], to: [*mut u8; 2]) {
+        for (pair, to) in pairs.iter().zip(to) {
+            let bytes: [u8; 2 * LANES] = std::array::from_fn(|channel| {
+                let column = pair_column(LANES, channel);
+                // `as` clamps.
+                pair[column / LANES][column % LANES].round_ties_even() as u8
+            });
+            // SAFETY: the caller promises 2 * LANES writable bytes.
+            unsafe { to.cast::<[u8; 2 * LANES]>().write_unaligned(bytes) };
+        }
     }
 }

@@ -18,8 +18,9 @@ const ROWS_FIRST_TILES: usize = 2;
 const TILES_PER_BLOCK: usize = 8;
 /// The same where its source is copied: rows that two blocks meet are copied twice.
 const TILES_PER_COPY: usize = 32;
-/// Tasks, at least, where there is work for so many.
-const MIN_TASKS: usize = 24;
+/// Tasks for each thread, at least, where there is work for so many: more even out what threads lose,
+/// and read (and copy) the source more often.
+const TASKS_PER_THREAD: usize = 4;
 
 /// What becomes of the sums.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,8 +39,6 @@ pub struct Int8Plan {
     pub(super) layout: Int8Layout,
     pub(super) gather: Gather,
     pub(super) blocks: Blocks,
-    /// Parts that the panels are cut into.
-    pub(super) parts: usize,
     /// Rows that all panels of a task are multiplied with before the next ones.
     pub(super) rows: usize,
     /// The pixels before a row of the picture, one at least, and what may be read behind them.
@@ -79,7 +78,6 @@ impl Int8Plan {
         let in_cache = BLOCK_BYTES / (shape.stride * shape.stride * cin) / unit;
         let most = if gather.copies { TILES_PER_COPY } else { TILES_PER_BLOCK };
         let blocks = gather.blocks(in_cache.clamp(2, most) * unit, unit);
-        let parts = MIN_TASKS.div_ceil(blocks.count).min(layout.panels());
         let rows_first = layout.taps() == 1 && layout.len() <= ROWS_FIRST_BYTES;
         let rows = if rows_first { ROWS_FIRST_TILES * unit } else { blocks.longest() };
         let pixels = shape.pad.max(1) * cin;
@@ -91,12 +89,16 @@ impl Int8Plan {
             layout,
             gather,
             blocks,
-            parts,
             rows,
             padding: row,
             residual,
             output,
         })
+    }
+
+    /// Parts that the panels are cut into for so many threads; no sum depends on it.
+    pub(super) fn parts(&self, threads: usize) -> usize {
+        (TASKS_PER_THREAD * threads).div_ceil(self.blocks.count).min(self.layout.panels())
     }
 
     /// The geometry.

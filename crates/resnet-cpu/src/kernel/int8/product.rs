@@ -44,6 +44,7 @@ pub fn int8_conv(
     assert_eq!(output, plan.output, "y");
     let product = Product {
         plan,
+        parts: plan.parts(pool.threads()),
         source: x.as_ptr(),
         packed: packed.as_ptr(),
         finish: Finish {
@@ -58,9 +59,14 @@ pub fn int8_conv(
     product.run(pool);
 }
 
+/// Rows of a block that multiply with each weight so seldom that its coming from memory shows.
+const FEW_ROWS: usize = 112;
+
 /// A convolution's operands, as the tasks share them.
 struct Product<'a> {
     plan: &'a Int8Plan,
+    /// Parts that the panels are cut into.
+    parts: usize,
     source: *const u8,
     packed: *const u8,
     finish: Finish,
@@ -75,7 +81,7 @@ unsafe impl Sync for Product<'_> {}
 impl Product<'_> {
     fn run(&self, pool: &ThreadPool) {
         let plan = self.plan;
-        let tasks = plan.blocks.count * plan.parts;
+        let tasks = plan.blocks.count * self.parts;
         let scratch_len = plan.gather.scratch_len(&plan.blocks);
         assert!(scratch_len * pool.threads() <= self.scratch.len(), "scratch");
         let lanes = plan.layout.width() / 2;
@@ -100,8 +106,8 @@ impl DotKernel for Task<'_> {
 
     #[inline(always)]
     fn run<D: Dot>(self, d: D) {
-        let Product { plan, source, packed, finish, .. } = self.product;
-        let (block, part) = (self.task / plan.parts, self.task % plan.parts);
+        let Product { plan, parts, source, packed, finish, .. } = self.product;
+        let (block, part) = (self.task / parts, self.task % parts);
         let mut table = Table::new();
         let range = plan.blocks.range(block);
         // SAFETY: `int8_conv` checked the source's length against the shape that the gather was made
@@ -110,7 +116,9 @@ impl DotKernel for Task<'_> {
             plan.gather.fill(*source, &plan.padding, range.clone(), self.scratch, &mut table);
         }
         let (rows, panels) = (range.len(), plan.layout.panels());
-        let panels = part * panels / plan.parts..(part + 1) * panels / plan.parts;
+        let panel_len = plan.layout.len() / panels;
+        let coming = if rows <= FEW_ROWS { panel_len } else { 0 };
+        let panels = part * panels / parts..(part + 1) * panels / parts;
         for row in (0..rows).step_by(plan.rows) {
             for panel in panels.clone().map(|index| plan.layout.panel(index)) {
                 let work = Work {
@@ -121,6 +129,7 @@ impl DotKernel for Task<'_> {
                     words: plan.layout.words(),
                     offset: panel.group * plan.layout.cin,
                     packed: packed.wrapping_add(panel.start),
+                    coming: (packed.wrapping_add(panel.start + panel_len), coming),
                     width: plan.layout.width(),
                     channel: panel.first,
                     channels: panel.channels,

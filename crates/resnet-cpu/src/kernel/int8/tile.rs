@@ -41,6 +41,8 @@ pub(super) struct Work<'a> {
     pub(super) offset: usize,
     /// The panel's numbers.
     pub(super) packed: *const u8,
+    /// Numbers that are multiplied next, so many bytes: asked for meanwhile.
+    pub(super) coming: (*const u8, usize),
     pub(super) width: usize,
     /// The panel's first channel, and how many count.
     pub(super) channel: usize,
@@ -115,6 +117,7 @@ unsafe fn multiply<D: Dot, const M: usize>(d: D, work: &Work<'_>, row: usize) ->
         let offsets = work.packed.cast::<i32>();
         let mut sums = [[d.load_sums(offsets), d.load_sums(offsets.add(D::SUMS))]; M];
         let mut w = work.packed.add(8 * work.width).cast::<i8>();
+        let (mut coming, coming_lines) = coming::<M>(work, row);
         let mut rows: [*const u8; M] = work.rows_of(0, row);
         let mut start = work.offset;
         for tap in 1..=work.taps {
@@ -124,6 +127,10 @@ unsafe fn multiply<D: Dot, const M: usize>(d: D, work: &Work<'_>, row: usize) ->
                 for u in 0..4 {
                     step(d, &mut sums, &rows, at + 4 * u, w.add(u * 8 * D::SUMS));
                 }
+                for line in 0..coming_lines {
+                    d.floats().prefetch_far(coming.wrapping_add(64 * line).cast());
+                }
+                coming = coming.wrapping_add(64 * coming_lines);
                 w = w.add(4 * 8 * D::SUMS);
                 at += 16;
             }
@@ -140,6 +147,19 @@ unsafe fn multiply<D: Dot, const M: usize>(d: D, work: &Work<'_>, row: usize) ->
         }
         sums
     }
+}
+
+/// Where a tile begins to ask for the numbers that come next, and for how many lines with every four
+/// words: the rows share them out, evenly over the steps.
+#[inline(always)]
+fn coming<const M: usize>(work: &Work<'_>, row: usize) -> (*const u8, usize) {
+    let (start, len) = work.coming;
+    if len == 0 {
+        return (start, 0);
+    }
+    let (done, all) = (row - work.rows.start, work.rows.len());
+    let stretches = (work.taps * work.words / 4).max(1);
+    (start.wrapping_add(len * done / all), (len * M).div_ceil(64 * all * stretches))
 }
 
 /// The word at byte `at` of each row times one row of weights.
@@ -176,17 +196,17 @@ unsafe fn finish<D: Dot, const M: usize>(
     rows: usize,
 ) {
     let f = work.finish;
-    let whole = work.width <= work.channels;
+    let whole = work.width <= work.channels && rows == M;
     // SAFETY: passed on; whole pairs are moved only where all of a panel's channels count.
     unsafe {
         match (f.output, f.residual.is_null()) {
-            (Int8Output::Bytes, true) if whole => {
-                whole_rows::<D, M, false>(d, work, row, sums, rows)
+            (Int8Output::Bytes, true) if whole => whole_tile::<D, M, false>(d, work, row, sums),
+            (Int8Output::Bytes, false) if whole => whole_tile::<D, M, true>(d, work, row, sums),
+            // A copy, since only arrays whose places are known stay in registers.
+            (Int8Output::Bytes | Int8Output::Floats, _) => {
+                let sums = *sums;
+                rests(d, work, row, &sums[..rows]);
             }
-            (Int8Output::Bytes, false) if whole => {
-                whole_rows::<D, M, true>(d, work, row, sums, rows)
-            }
-            (Int8Output::Bytes | Int8Output::Floats, _) => rests(d, work, row, sums, rows),
         }
     }
 }
@@ -201,48 +221,50 @@ unsafe fn multipliers<D: Dot>(d: D, work: &Work<'_>) -> [<D::Floats as Simd>::F3
     }
 }
 
-/// [`finish`] for bytes, where all of the panel's channels count.
+/// [`finish`] for bytes, where all of the panel's channels and all rows count.
+///
+/// One step after the other for all rows: each has what it needs by then, and none waits in the
+/// processor's queue.
 #[inline(always)]
-unsafe fn whole_rows<D: Dot, const M: usize, const ADD: bool>(
+unsafe fn whole_tile<D: Dot, const M: usize, const ADD: bool>(
     d: D,
     work: &Work<'_>,
     row: usize,
     sums: &[[D::I32; 2]; M],
-    rows: usize,
 ) {
     let (s, f) = (d.floats(), work.finish);
-    let mut at = (work.first_pixel + row) * f.channels + work.channel;
+    let at = (work.first_pixel + row) * f.channels + work.channel;
     // SAFETY: the target and the residual are valid for the panel's channels of each pixel.
     unsafe {
         let multipliers = multipliers(d, work);
         let factor = s.splat(f.factor);
-        for sums in &sums[..rows] {
-            let mut pair = [
-                s.mul(d.to_f32(sums[0]), multipliers[0]),
-                s.mul(d.to_f32(sums[1]), multipliers[1]),
-            ];
-            if ADD {
-                let residual = d.load_pair(f.residual.add(at));
-                pair = [
-                    s.add(pair[0], s.mul(residual[0], factor)),
-                    s.add(pair[1], s.mul(residual[1], factor)),
+        let (mut target, mut residual) = (f.target.add(at), f.residual.wrapping_add(at));
+        for two in 0..M.div_ceil(2) {
+            // An odd last row twice.
+            let (m, next) = if 2 * two + 1 < M { (2 * two + 1, f.channels) } else { (M - 1, 0) };
+            let mut pairs = [[s.splat(0.0); 2]; 2];
+            for (pair, sums) in pairs.iter_mut().zip([&sums[2 * two], &sums[m]]) {
+                *pair = [
+                    s.mul(d.to_f32(sums[0]), multipliers[0]),
+                    s.mul(d.to_f32(sums[1]), multipliers[1]),
                 ];
             }
-            d.store_pair(pair, f.target.add(at));
-            at += f.channels;
+            if ADD {
+                for pair in &mut pairs {
+                    let [first, second] = d.load_scaled(residual, factor);
+                    *pair = [s.add(pair[0], first), s.add(pair[1], second)];
+                    residual = residual.wrapping_add(next);
+                }
+            }
+            d.store_pairs(pairs, [target, target.wrapping_add(next)]);
+            target = target.wrapping_add(2 * next);
         }
     }
 }
 
-/// [`finish`] for the last channels, and for real numbers.
+/// [`finish`] for the last rows or channels, and for real numbers.
 #[inline(always)]
-unsafe fn rests<D: Dot, const M: usize>(
-    d: D,
-    work: &Work<'_>,
-    row: usize,
-    sums: &[[D::I32; 2]; M],
-    rows: usize,
-) {
+unsafe fn rests<D: Dot>(d: D, work: &Work<'_>, row: usize, sums: &[[D::I32; 2]]) {
     let (s, f) = (d.floats(), work.finish);
     let valid = work.channels.min(work.width);
     let mut at = (work.first_pixel + row) * f.channels + work.channel;
@@ -250,7 +272,7 @@ unsafe fn rests<D: Dot, const M: usize>(
     unsafe {
         let multipliers = multipliers(d, work);
         let factor = s.splat(f.factor);
-        for sums in &sums[..rows] {
+        for sums in sums {
             let mut pair = [
                 s.mul(d.to_f32(sums[0]), multipliers[0]),
                 s.mul(d.to_f32(sums[1]), multipliers[1]),
@@ -258,14 +280,13 @@ unsafe fn rests<D: Dot, const M: usize>(
             if !f.residual.is_null() {
                 let mut bytes = [0; MAX_WIDTH];
                 f.residual.add(at).copy_to_nonoverlapping(bytes.as_mut_ptr(), valid);
-                for (v, r) in pair.iter_mut().zip(d.load_pair(bytes.as_ptr())) {
-                    *v = s.add(*v, s.mul(r, factor));
-                }
+                let [first, second] = d.load_scaled(bytes.as_ptr(), factor);
+                pair = [s.add(pair[0], first), s.add(pair[1], second)];
             }
             match f.output {
                 Int8Output::Bytes => {
                     let mut bytes = [0; MAX_WIDTH];
-                    d.store_pair(pair, bytes.as_mut_ptr());
+                    d.store_pairs([pair; 2], [bytes.as_mut_ptr(); 2]);
                     f.target.add(at).copy_from_nonoverlapping(bytes.as_ptr(), valid);
                 }
                 Int8Output::Floats => store_floats(d, pair, valid, f.target.cast::<f32>().add(at)),
