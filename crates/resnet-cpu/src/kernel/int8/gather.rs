@@ -64,6 +64,11 @@ impl Gather {
         Gather { shape: *shape, copies, rows_as_taps }
     }
 
+    /// Output pixels.
+    pub(super) fn pixels(&self) -> usize {
+        self.shape.n * self.shape.oh * self.shape.ow
+    }
+
     /// Taps with pointers of their own.
     fn pointed_taps(&self) -> usize {
         if self.rows_as_taps { 1 } else { self.shape.kh * self.shape.kw }

@@ -59,8 +59,8 @@ pub fn int8_conv(
     product.run(pool);
 }
 
-/// Rows of a block that multiply with each weight so seldom that its coming from memory shows.
-const FEW_ROWS: usize = 112;
+/// Pixels that multiply with each weight so seldom that its coming from memory shows.
+const FEW_PIXELS: usize = 256;
 
 /// A convolution's operands, as the tasks share them.
 struct Product<'a> {
@@ -117,7 +117,7 @@ impl DotKernel for Task<'_> {
         }
         let (rows, panels) = (range.len(), plan.layout.panels());
         let panel_len = plan.layout.len() / panels;
-        let coming = if rows <= FEW_ROWS { panel_len } else { 0 };
+        let coming = if plan.gather.pixels() <= FEW_PIXELS { panel_len } else { 0 };
         let panels = part * panels / parts..(part + 1) * panels / parts;
         for row in (0..rows).step_by(plan.rows) {
             for panel in panels.clone().map(|index| plan.layout.panel(index)) {
