@@ -86,8 +86,10 @@ impl Gather {
             // Parts of a row: each copies what it needs.
             return Blocks::new(fits / unit * unit, ow, n * oh);
         }
-        let rows = wanted.min(fits / unit * unit);
-        Blocks::new(rows, n * oh * ow, 1)
+        let pixels = n * oh * ow;
+        let wanted = wanted.min(fits / unit * unit);
+        let rows = pixels.div_ceil(pixels.div_ceil(wanted)).next_multiple_of(unit);
+        Blocks::new(rows, pixels, 1)
     }
 
     /// Bytes of a thread's scratch.

@@ -9,7 +9,7 @@ use crate::kernel::blocks::{Blocks, MAX_TAPS};
 use crate::kernel::conv::{ConvShape, UnsupportedConv};
 
 /// Source bytes of a block, which stay in the second-level cache beside a panel of weights.
-const BLOCK_BYTES: usize = 256 << 10;
+const BLOCK_BYTES: usize = 128 << 10;
 /// Weights that stay in the second-level cache beside a few tiles: rows then go in the outer loop.
 const ROWS_FIRST_BYTES: usize = 256 << 10;
 /// Tiles of rows that are multiplied with all panels at a time.
