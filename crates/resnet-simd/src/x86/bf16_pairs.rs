@@ -39,6 +39,10 @@ impl Words for Bf16Pairs {
     #[inline(always)]
     fn multiply_add(self, x: __m512, w: __m512, sum: __m512) -> __m512 {
         // SAFETY: the token proves the instructions; both types are 512 bits without a meaning.
-        unsafe { _mm512_dpbf16_ps(sum, transmute(x), transmute(w)) }
+        unsafe {
+            let x = transmute::<__m512, __m512bh>(x);
+            let w = transmute::<__m512, __m512bh>(w);
+            _mm512_dpbf16_ps(sum, x, w)
+        }
     }
 }
