@@ -28,7 +28,7 @@ const ROWS_FIRST_BYTES: usize = 256 << 10;
 /// Tiles of rows that are multiplied with all panels at a time.
 const ROWS_FIRST_TILES: usize = 2;
 /// Tiles of a block: enough that building its pointers does not show.
-const TILES_PER_BLOCK: usize = 14;
+const TILES_PER_BLOCK: usize = 8;
 /// Tasks of a pass for each thread, at least, where there is work for so many: more even out what
 /// threads lose, and read (and copy) the source more often.
 const TASKS_PER_THREAD: usize = 4;

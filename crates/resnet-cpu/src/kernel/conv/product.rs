@@ -79,7 +79,7 @@ pub fn conv_forward<E: Element>(
 /// `dx = epilogue(the convolution's gradient by x)`, from `dy`.
 ///
 /// `dy`, `dx`: NHWC; `w_transposed`: packed by `plan.transposed_layout()`, see
-/// [`PackedLayout::transpose`], and transformed by [`ConvPlan::transform_gradient`] where the plan
+/// [`PackedLayout::transpose`](super::PackedLayout::transpose), and transformed by [`ConvPlan::transform_gradient`] where the plan
 /// wants that; `scratch`: `plan.gradient_scratch_len(threads)`.
 ///
 /// # Panics
@@ -147,8 +147,8 @@ fn assert_len<E>(name: &str, slice: Option<&[E]>, len: usize) {
     assert!(slice.is_none_or(|slice| slice.len() == len), "{name} is not {len} long");
 }
 
-/// Pixels that multiply with each weight so seldom that its coming from memory shows.
-const FEW_PIXELS: usize = 256;
+/// Rows of a block that multiply with each weight so seldom that its coming from memory shows.
+const FEW_ROWS: usize = 112;
 
 /// A pass over its operands, as the tasks share it.
 struct Product<'a> {
@@ -238,7 +238,7 @@ impl WordsKernel for Task<'_> {
                         depth: pass.gather.depth,
                         offset: panel.group * layout.cin,
                         weights: self.product.weights.wrapping_add(panel.start),
-                        coming: self.coming(&panel),
+                        coming: self.coming(&panel, rows),
                         width: panel.width,
                         channel: panel.first,
                         channels: panel.channels,
@@ -266,11 +266,11 @@ impl WordsKernel for Task<'_> {
 
 impl Task<'_> {
     /// The weights after a panel's, most often those of the next one.
-    fn coming(&self, panel: &Panel) -> (*const f32, usize) {
-        let Pass { layout, gather, .. } = self.product.pass;
+    fn coming(&self, panel: &Panel, rows: usize) -> (*const f32, usize) {
+        let layout = &self.product.pass.layout;
         let len = layout.taps * layout.cin * panel.width;
         let next = self.product.weights.wrapping_add(panel.start + len);
-        (next, if gather.pixels() <= FEW_PIXELS { len } else { 0 })
+        (next, if rows <= FEW_ROWS { len } else { 0 })
     }
 
     /// Writes the sums of a block and panel to its chunk of the partials.
