@@ -253,8 +253,8 @@ impl ConvPlan {
 
     /// Floats of the weights that the input gradient takes.
     pub fn gradient_weights_len(&self) -> usize {
-        let direct = self.backward.first().map_or(0, |pass| pass.layout.len());
-        self.winograd_gradient.as_ref().map_or(direct, WinogradPass::weights_len)
+        let layout = self.backward.first().map_or(self.transposed_layout(), |pass| pass.layout);
+        self.winograd_gradient.as_ref().map_or(layout.len(), WinogradPass::weights_len)
     }
 
     /// Transforms packed weights for the forward pass, if it takes that.

@@ -79,8 +79,9 @@ pub fn conv_forward<E: Element>(
 /// `dx = epilogue(the convolution's gradient by x)`, from `dy`.
 ///
 /// `dy`, `dx`: NHWC; `w_transposed`: packed by `plan.transposed_layout()`, see
-/// [`PackedLayout::transpose`](super::PackedLayout::transpose), and transformed by [`ConvPlan::transform_gradient`] where the plan
-/// wants that; `scratch`: `plan.gradient_scratch_len(threads)`.
+/// [`PackedLayout::transpose`](super::PackedLayout::transpose), and transformed by
+/// [`ConvPlan::transform_gradient`] where the plan wants that; `scratch`:
+/// `plan.gradient_scratch_len(threads)`.
 ///
 /// # Panics
 /// If a slice's length does not fit the plan.

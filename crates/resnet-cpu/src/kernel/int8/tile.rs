@@ -223,8 +223,7 @@ unsafe fn multipliers<D: Dot>(d: D, work: &Work<'_>) -> [<D::Floats as Simd>::F3
 
 /// [`finish`] for bytes, where all of the panel's channels and all rows count.
 ///
-/// One step after the other for all rows: each has what it needs by then, and none waits in the
-/// processor's queue.
+/// Two rows at a time: their four vectors become bytes together.
 #[inline(always)]
 unsafe fn whole_tile<D: Dot, const M: usize, const ADD: bool>(
     d: D,
