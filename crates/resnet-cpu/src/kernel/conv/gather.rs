@@ -7,6 +7,8 @@
 //! words of two channels.
 
 mod copy;
+#[cfg(test)]
+mod tests;
 
 use std::mem::MaybeUninit;
 use std::ops::Range;
@@ -225,6 +227,29 @@ impl Gather {
             && self.copy == SourceCopy::None
             && self.step == 1
             && (self.height, self.width) == (self.source.h, self.source.w)
+    }
+
+    /// Whether neighbouring pixels together read all of a stretch of the source, where it is.
+    pub(super) fn reads_all(&self) -> bool {
+        self.step * self.step <= self.taps.len() && !matches!(self.copy, SourceCopy::Band(_))
+    }
+
+    /// Whether a block's rows are copied before the first is multiplied.
+    pub(super) fn copies_rows(&self) -> bool {
+        self.copy == SourceCopy::Rows
+    }
+
+    /// The source's elements, by their numbers, that these pixels read and those before them do not; about
+    /// so where the pixels are no whole rows of the grid.
+    pub(super) fn newly_read(&self, pixels: Range<usize>) -> Range<usize> {
+        let (plane, source) = (self.height * self.width, self.source);
+        let below = self.taps.iter().map(|tap| tap.dy + 1 - self.step as isize).max().unwrap_or(0);
+        let element = |pixel: usize| {
+            let (image, at) = (pixel / plane, pixel % plane);
+            let y = image * source.h + at / self.width * self.step + below.max(0) as usize;
+            (y * source.w + at % self.width * self.step) * source.c
+        };
+        element(pixels.start)..element(pixels.end)
     }
 
     /// Target pixels.

@@ -19,9 +19,10 @@ use crate::threads::ThreadPool;
 
 /// Source bytes of a block that leave room in a 1 MiB second-level cache for a panel of weights.
 const BLOCK_BYTES: usize = 256 << 10;
-/// Rows so many floats apart, or a multiple, share few cache sets: a tile of fourteen evicts itself
-/// from a first cache of fewer ways.
-const CONFLICT_FLOATS: usize = 512;
+/// Bytes after which lines share a set of the first data cache: a page, on all processors known.
+const SET_PITCH: usize = 4096;
+/// Ways of a set that a tile's rows leave for weights and sums.
+const SPARE_WAYS: usize = 2;
 /// Weights that stay in the second-level cache beside a few tiles: rows then go in the outer loop, so
 /// that the pixels' other tensors are read in the order they have in memory.
 const ROWS_FIRST_BYTES: usize = 256 << 10;
@@ -29,6 +30,8 @@ const ROWS_FIRST_BYTES: usize = 256 << 10;
 const ROWS_FIRST_TILES: usize = 2;
 /// Tiles of a block: enough that building its pointers does not show.
 const TILES_PER_BLOCK: usize = 8;
+/// Pixels that multiply with each weight so seldom that its coming from memory shows.
+const FEW_PIXELS: usize = 256;
 /// Tasks of a pass for each thread, at least, where there is work for so many: more even out what
 /// threads lose, and read (and copy) the source more often.
 const TASKS_PER_THREAD: usize = 4;
@@ -81,8 +84,19 @@ pub(super) struct Pass {
     pub(super) tasks_per_thread: usize,
     /// Rows that all panels of a task are multiplied with before the next ones.
     pub(super) rows: usize,
-    /// Lines that the tiles of all panels together ask for ahead; see [`tile::Work::ahead`].
-    pub(super) lines_ahead: usize,
+    /// What is asked for while a block is multiplied.
+    pub(super) coming: Coming,
+}
+
+/// What comes from far at a product, and is asked for ahead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Coming {
+    /// The next panel's weights: few pixels use each of them.
+    Weights,
+    /// The source's next rows.
+    Rows,
+    /// Neither: weights are used often, and a block's rows lie scattered.
+    Nothing,
 }
 
 impl Pass {
@@ -354,23 +368,29 @@ fn plan_pass(gather: Gather, layout: PackedLayout, isa: Isa, words: Stored) -> P
     let unit: usize = tile::height_unit(isa.lanes());
     let in_cache = BLOCK_BYTES / (4 * gather.source_channels());
     let wanted = (in_cache / unit).clamp(2, TILES_PER_BLOCK) * unit;
-    let conflict = isa.lanes() == 16
-        && first_cache_ways() < unit
-        && gather.source_channels().is_multiple_of(CONFLICT_FLOATS);
+    let conflict = isa.lanes() == 16 && evict_each_other(unit, 4 * gather.source_channels());
     let gather = if conflict { gather.with_row_copy() } else { gather };
     let blocks = gather.blocks(wanted, unit);
     let rows_first = gather.taps.len() == 1 && 4 * layout.len() <= ROWS_FIRST_BYTES;
     let rows = if rows_first { ROWS_FIRST_TILES * unit } else { blocks.longest() };
-    // A tile of `unit` rows has unit/16 lines a word of depth, and depth/4 steps for each panel.
-    let ask = rows_first && gather.is_contiguous();
-    let lines_ahead = if ask { (4 * unit).div_ceil(16) } else { 0 };
+    let coming = if gather.pixels() <= FEW_PIXELS {
+        Coming::Weights
+    } else if gather.reads_all() {
+        Coming::Rows
+    } else {
+        Coming::Nothing
+    };
     let tasks_per_thread = TASKS_PER_THREAD;
-    Pass { gather, words, layout, blocks, tasks_per_thread, rows, lines_ahead }
+    Pass { gather, words, layout, blocks, tasks_per_thread, rows, coming }
 }
 
-/// Ways of the first data cache, whose sets together are a page: lines a page apart share one.
-fn first_cache_ways() -> usize {
-    cache_bytes()[0] as usize / 4096
+/// Whether a tile's rows, so many bytes apart, share so few sets of the first data cache that they evict each
+/// other.
+fn evict_each_other(rows: usize, apart: usize) -> bool {
+    // Each halving of the page that the distance is no multiple of doubles the sets.
+    let sets = SET_PITCH >> apart.trailing_zeros().min(SET_PITCH.trailing_zeros());
+    let ways = cache_bytes()[0] as usize / SET_PITCH;
+    ways < rows.div_ceil(sets) + SPARE_WAYS
 }
 
 /// Bytes of the largest cache that a core has for itself, as it is on most machines: the second.

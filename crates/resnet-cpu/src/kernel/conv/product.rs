@@ -1,5 +1,6 @@
 //! Forward convolution and input gradient: one product, two epilogues.
 
+use std::ops::Range;
 use std::ptr::{null, null_mut};
 
 use resnet_simd::{Element, Simd, Stored, Words, WordsKernel};
@@ -7,7 +8,7 @@ use resnet_simd::{Element, Simd, Stored, Words, WordsKernel};
 use super::epilogue::{Finish, Sums, streams};
 use super::gather::Table;
 use super::layout::Panel;
-use super::plan::Pass;
+use super::plan::{Coming, Pass};
 use super::tile::{PanelSums, Work, run_tiles};
 use super::{ConvPlan, Epilogue, GradientEpilogue};
 use crate::threads::{DisjointMut, ThreadPool};
@@ -148,9 +149,6 @@ fn assert_len<E>(name: &str, slice: Option<&[E]>, len: usize) {
     assert!(slice.is_none_or(|slice| slice.len() == len), "{name} is not {len} long");
 }
 
-/// Rows of a block that multiply with each weight so seldom that its coming from memory shows.
-const FEW_ROWS: usize = 112;
-
 /// A pass over its operands, as the tasks share it.
 struct Product<'a> {
     pass: &'a Pass,
@@ -192,6 +190,40 @@ impl Product<'_> {
     }
 }
 
+impl Product<'_> {
+    /// How a gather finds the source stored.
+    fn stored(&self) -> Stored {
+        match self.pass.words {
+            Stored::F32 => self.finish.stored,
+            // Words are read as they are, which is what f32 means to a gather.
+            Stored::Bf16 => Stored::F32,
+        }
+    }
+
+    /// The weights after a panel's, most often those of the next one.
+    fn weights_after(&self, panel: &Panel) -> (*const f32, usize) {
+        let layout = &self.pass.layout;
+        let len = layout.taps * layout.cin * panel.width;
+        (self.weights.wrapping_add(panel.start + len), len)
+    }
+
+    /// What is read of the source after these pixels' rows, for as many again.
+    fn rows_after(&self, pixels: Range<usize>) -> (*const f32, usize) {
+        let Pass { gather, blocks, .. } = self.pass;
+        // Rows that are copied are all read before the first is multiplied.
+        let ahead = if gather.copies_rows() { blocks.longest() } else { pixels.len() };
+        let [start, end] = [pixels.start, pixels.end].map(|at| gather.pixels().min(at + ahead));
+        let Range { start, end } = gather.newly_read(start..end);
+        let floats = |elements: usize| elements * self.stored().size() / size_of::<f32>();
+        (self.source.cast::<f32>().wrapping_add(floats(start)), floats(end - start))
+    }
+}
+
+/// One of so many shares of a stretch of memory.
+fn share((start, len): (*const f32, usize), at: usize, of: usize) -> (*const f32, usize) {
+    (start.wrapping_add(len * at / of), len / of)
+}
+
 /// One block of pixels, some panels.
 struct Task<'a> {
     product: &'a Product<'a>,
@@ -208,38 +240,37 @@ impl WordsKernel for Task<'_> {
         let Product { pass, parts, channels, .. } = *self.product;
         let layout = &pass.layout;
         let (block, part) = (self.task / parts, self.task % parts);
-        let mut table = Table::new();
+        let (mut table, pixels) = (Table::new(), pass.blocks.range(block));
         // SAFETY: `conv_forward` and `conv_input_gradient` checked the source's length against the
         // shape that the gather was made from, and borrow it for the whole run.
         unsafe {
-            let range = pass.blocks.range(block);
-            let stored = match pass.words {
-                Stored::F32 => self.product.finish.stored,
-                // Words are read as they are, which is what f32 means to a gather.
-                Stored::Bf16 => Stored::F32,
-            };
-            let source = (self.product.source, stored);
-            pass.gather.fill(s, source, range, self.scratch, &mut table);
+            let source = (self.product.source, self.product.stored());
+            pass.gather.fill(s, source, pixels.clone(), self.scratch, &mut table);
         }
         let (rows, panels) = (table.targets().len(), layout.panels());
-        let ahead = pass.lines_ahead.div_ceil(panels.div_ceil(parts));
-        let panels = part * panels / parts..(part + 1) * panels / parts;
-        for first in panels.clone().step_by(MAX_PANELS) {
-            let panels = first..panels.end.min(first + MAX_PANELS);
+        let all = part * panels / parts..(part + 1) * panels / parts;
+        for first in all.clone().step_by(MAX_PANELS) {
+            let panels = first..all.end.min(first + MAX_PANELS);
             let mut sums = [const { PanelSums([[0.0; 32]; 2]) }; MAX_PANELS];
             for row in (0..rows).step_by(pass.rows) {
+                let group = row..rows.min(row + pass.rows);
+                let start = pixels.start + group.start;
+                let after = self.product.rows_after(start..start + group.len());
                 for (index, sums) in panels.clone().zip(&mut sums) {
                     let panel = layout.panel(index);
                     let work = Work {
                         table: &table,
-                        rows: row..rows.min(row + pass.rows),
-                        ahead,
+                        rows: group.clone(),
                         taps: &pass.gather.taps,
                         first_tap: 0,
                         depth: pass.gather.depth,
                         offset: panel.group * layout.cin,
                         weights: self.product.weights.wrapping_add(panel.start),
-                        coming: self.coming(&panel, rows),
+                        coming: match pass.coming {
+                            Coming::Weights => self.product.weights_after(&panel),
+                            Coming::Rows => share(after, index - all.start, all.len()),
+                            Coming::Nothing => (null(), 0),
+                        },
                         width: panel.width,
                         channel: panel.first,
                         channels: panel.channels,
@@ -266,14 +297,6 @@ impl WordsKernel for Task<'_> {
 }
 
 impl Task<'_> {
-    /// The weights after a panel's, most often those of the next one.
-    fn coming(&self, panel: &Panel, rows: usize) -> (*const f32, usize) {
-        let layout = &self.product.pass.layout;
-        let len = layout.taps * layout.cin * panel.width;
-        let next = self.product.weights.wrapping_add(panel.start + len);
-        (next, if rows <= FEW_ROWS { len } else { 0 })
-    }
-
     /// Writes the sums of a block and panel to its chunk of the partials.
     fn store_sums(&self, block: usize, panel: &Panel, sums: &PanelSums, channels: usize) {
         for (which, sums) in sums.0.iter().enumerate() {

@@ -32,9 +32,6 @@ pub(super) struct Work<'a> {
     pub(super) table: &'a Table,
     /// Which of the table's rows.
     pub(super) rows: Range<usize>,
-    /// Cache lines of the rows after a tile that are asked for at every fourth step of the
-    /// reduction: rows of one tap follow each other in memory, and come while the tile is computed.
-    pub(super) ahead: usize,
     pub(super) taps: &'a [Tap],
     /// The table's place of the first of them.
     pub(super) first_tap: usize,
@@ -43,7 +40,7 @@ pub(super) struct Work<'a> {
     pub(super) offset: usize,
     /// The panel's weights, `[tap][depth][width]`: words of what the rows' words are.
     pub(super) weights: *const f32,
-    /// Weights that are multiplied next, so many floats: asked for meanwhile.
+    /// What is read next, weights or rows, so many floats: asked for meanwhile.
     pub(super) coming: (*const f32, usize),
     pub(super) width: usize,
     /// The panel's first channel, and how many count.
@@ -240,17 +237,11 @@ unsafe fn multiply<W: Words, const M: usize, const NV: usize, const NP: usize, c
             let rows: [*const f32; M] =
                 std::array::from_fn(|m| (*pointers.get_unchecked(row + m)).add(work.offset));
             let mut w = work.weights.add(tap.index * work.depth * width);
-            let mut next = rows[M - 1].wrapping_add(work.depth);
             let mut k = 0;
             // Requests are made between stretches of steps: among them they would take registers from
             // the pointers to the rows.
             while k < work.depth / 4 * 4 {
                 let end = (k + STRETCH).min(work.depth / 4 * 4);
-                let lines = work.ahead * (end - k) / 4;
-                for line in 0..lines {
-                    s.prefetch_far(next.wrapping_add(16 * line));
-                }
-                next = next.wrapping_add(16 * lines);
                 for line in 0..coming_lines {
                     s.prefetch_far(coming.wrapping_add(16 * line));
                 }
@@ -282,7 +273,7 @@ unsafe fn multiply<W: Words, const M: usize, const NV: usize, const NP: usize, c
     unsafe { sums.store(s, buffer) };
 }
 
-/// Where a tile begins to ask for the weights that come next, and for how many lines between two
+/// Where a tile begins to ask for what comes next, and for how many lines between two
 /// stretches: the rows share them out, evenly over the steps.
 #[inline(always)]
 fn coming<const M: usize>(work: &Work<'_>, row: usize) -> (*const f32, usize) {

@@ -174,7 +174,6 @@ impl Block<'_> {
                 let work = Work {
                     table,
                     rows: 0..count,
-                    ahead: 0,
                     taps: &super::gather::ONE_TAP,
                     first_tap: product,
                     depth,
