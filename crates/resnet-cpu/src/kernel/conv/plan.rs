@@ -13,7 +13,7 @@ use super::winograd::WinogradPass;
 use super::winograd_transform::Tiles;
 use super::winograd_weights::WinogradWeights;
 use super::{ConvShape, Direction, PackedLayout, tile};
-use crate::kernel::blocks::{Blocks, MAX_TAPS};
+use crate::kernel::blocks::{Blocks, Coming, MAX_TAPS};
 use crate::machine::Machine;
 use crate::threads::ThreadPool;
 
@@ -30,8 +30,6 @@ const ROWS_FIRST_BYTES: usize = 256 << 10;
 const ROWS_FIRST_TILES: usize = 2;
 /// Tiles of a block: enough that building its pointers does not show.
 const TILES_PER_BLOCK: usize = 8;
-/// Pixels that multiply with each weight so seldom that its coming from memory shows.
-const FEW_PIXELS: usize = 256;
 /// Tasks of a pass for each thread, at least, where there is work for so many: more even out what
 /// threads lose, and read (and copy) the source more often.
 const TASKS_PER_THREAD: usize = 4;
@@ -86,17 +84,6 @@ pub(super) struct Pass {
     pub(super) rows: usize,
     /// What is asked for while a block is multiplied.
     pub(super) coming: Coming,
-}
-
-/// What comes from far at a product, and is asked for ahead.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Coming {
-    /// The next panel's weights: few pixels use each of them.
-    Weights,
-    /// The source's next rows.
-    Rows,
-    /// Neither: weights are used often, and a block's rows lie scattered.
-    Nothing,
 }
 
 impl Pass {
@@ -373,13 +360,7 @@ fn plan_pass(gather: Gather, layout: PackedLayout, isa: Isa, words: Stored) -> P
     let blocks = gather.blocks(wanted, unit);
     let rows_first = gather.taps.len() == 1 && 4 * layout.len() <= ROWS_FIRST_BYTES;
     let rows = if rows_first { ROWS_FIRST_TILES * unit } else { blocks.longest() };
-    let coming = if gather.pixels() <= FEW_PIXELS {
-        Coming::Weights
-    } else if gather.reads_all() {
-        Coming::Rows
-    } else {
-        Coming::Nothing
-    };
+    let coming = Coming::of(gather.pixels(), gather.reads_all());
     let tasks_per_thread = TASKS_PER_THREAD;
     Pass { gather, words, layout, blocks, tasks_per_thread, rows, coming }
 }

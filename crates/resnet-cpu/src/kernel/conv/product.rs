@@ -8,9 +8,10 @@ use resnet_simd::{Element, Simd, Stored, Words, WordsKernel};
 use super::epilogue::{Finish, Sums, streams};
 use super::gather::Table;
 use super::layout::Panel;
-use super::plan::{Coming, Pass};
+use super::plan::Pass;
 use super::tile::{PanelSums, Work, run_tiles};
 use super::{ConvPlan, Epilogue, GradientEpilogue};
+use crate::kernel::blocks::Coming;
 use crate::threads::{DisjointMut, ThreadPool};
 
 /// Panels whose sums a task keeps at a time.

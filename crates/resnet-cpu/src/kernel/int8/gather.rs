@@ -14,6 +14,8 @@ use crate::kernel::conv::ConvShape;
 /// of its rows is met by several of the kernel's, up to the second number.
 const MAX_COPIED_RUN: usize = 64;
 const MAX_REUSED_RUN: usize = 192;
+/// Bytes of a tap's run from which on requests for the next ones cost less than they bring.
+const MIN_RUN_ASKED: usize = 256;
 /// Bytes that may be read beyond a run: the rest of its last word.
 pub(super) const SLACK: usize = 64;
 
@@ -67,6 +69,27 @@ impl Gather {
     /// Output pixels.
     pub(super) fn pixels(&self) -> usize {
         self.shape.n * self.shape.oh * self.shape.ow
+    }
+
+    /// Whether neighbouring pixels together read all of a stretch of the source, at one go or in runs that are
+    /// long enough for asking ahead to pay.
+    pub(super) fn reads_long_stretches(&self) -> bool {
+        let s = &self.shape;
+        s.stride * s.stride <= s.kh * s.kw && (self.copies || MIN_RUN_ASKED <= s.cin)
+    }
+
+    /// The source's bytes, by their numbers, that these pixels read and those before them do not; about so
+    /// where the pixels are no whole rows of the grid.
+    pub(super) fn newly_read(&self, pixels: Range<usize>) -> Range<usize> {
+        let s = &self.shape;
+        // Rows below a pixel's own that its last tap meets.
+        let below = ((s.kh - 1) * s.dilation + 1).saturating_sub(s.pad + s.stride);
+        let byte = |pixel: usize| {
+            let (image, at) = (pixel / (s.oh * s.ow), pixel % (s.oh * s.ow));
+            let y = image * s.ih + at / s.ow * s.stride + below;
+            (y * s.iw + at % s.ow * s.stride) * s.cin
+        };
+        byte(pixels.start)..byte(pixels.end)
     }
 
     /// Taps with pointers of their own.

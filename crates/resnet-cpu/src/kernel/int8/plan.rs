@@ -5,7 +5,7 @@ use resnet_simd::{AlignedVec, Isa};
 use super::gather::{Gather, SLACK, repeat};
 use super::layout::Int8Layout;
 use super::tile;
-use crate::kernel::blocks::{Blocks, MAX_TAPS};
+use crate::kernel::blocks::{Blocks, Coming, MAX_TAPS};
 use crate::kernel::conv::{ConvShape, UnsupportedConv};
 
 /// Source bytes of a block, which stay in the second-level cache beside a panel of weights.
@@ -41,6 +41,8 @@ pub struct Int8Plan {
     pub(super) blocks: Blocks,
     /// Rows that all panels of a task are multiplied with before the next ones.
     pub(super) rows: usize,
+    /// What is asked for while a block is multiplied.
+    pub(super) coming: Coming,
     /// The pixels before a row of the picture, one at least, and what may be read behind them.
     pub(super) padding: AlignedVec<u8>,
     /// What a byte of the residual counts in the result, if there is one.
@@ -87,9 +89,10 @@ impl Int8Plan {
             shape: *shape,
             isa,
             layout,
-            gather,
             blocks,
             rows,
+            coming: Coming::of(gather.pixels(), gather.reads_long_stretches()),
+            gather,
             padding: row,
             residual,
             output,

@@ -1,5 +1,6 @@
 //! Convolution on bytes: blocks of pixels times parts of the panels, shared out among threads.
 
+use std::ops::Range;
 use std::ptr::null;
 
 use resnet_simd::{Dot, DotKernel};
@@ -7,6 +8,7 @@ use resnet_simd::{Dot, DotKernel};
 use super::gather::Table;
 use super::plan::{Int8Output, Int8Plan};
 use super::tile::{Finish, Work, run_tiles};
+use crate::kernel::blocks::Coming;
 use crate::threads::{DisjointMut, ThreadPool};
 
 /// Where the results go.
@@ -59,9 +61,6 @@ pub fn int8_conv(
     product.run(pool);
 }
 
-/// Pixels that multiply with each weight so seldom that its coming from memory shows.
-const FEW_PIXELS: usize = 256;
-
 /// A convolution's operands, as the tasks share them.
 struct Product<'a> {
     plan: &'a Int8Plan,
@@ -94,6 +93,23 @@ impl Product<'_> {
     }
 }
 
+impl Product<'_> {
+    /// What is read of the source after these pixels' rows, for as many again.
+    fn rows_after(&self, pixels: Range<usize>) -> (*const u8, usize) {
+        let Int8Plan { gather, blocks, .. } = self.plan;
+        // Rows that are copied are all read before the first is multiplied.
+        let ahead = if gather.copies { blocks.longest() } else { pixels.len() };
+        let [start, end] = [pixels.start, pixels.end].map(|at| gather.pixels().min(at + ahead));
+        let read = gather.newly_read(start..end);
+        (self.source.wrapping_add(read.start), read.len())
+    }
+}
+
+/// One of so many shares of a stretch of memory.
+fn share((start, len): (*const u8, usize), at: usize, of: usize) -> (*const u8, usize) {
+    (start.wrapping_add(len * at / of), len / of)
+}
+
 /// One block of pixels, some panels.
 struct Task<'a> {
     product: &'a Product<'a>,
@@ -117,19 +133,27 @@ impl DotKernel for Task<'_> {
         }
         let (rows, panels) = (range.len(), plan.layout.panels());
         let panel_len = plan.layout.len() / panels;
-        let coming = if plan.gather.pixels() <= FEW_PIXELS { panel_len } else { 0 };
         let panels = part * panels / parts..(part + 1) * panels / parts;
         for row in (0..rows).step_by(plan.rows) {
-            for panel in panels.clone().map(|index| plan.layout.panel(index)) {
+            let group = row..rows.min(row + plan.rows);
+            let start = range.start + group.start;
+            let after = self.product.rows_after(start..start + group.len());
+            for (at, panel) in panels.clone().map(|index| plan.layout.panel(index)).enumerate() {
                 let work = Work {
                     table: &table,
                     first_pixel: range.start,
-                    rows: row..rows.min(row + plan.rows),
+                    rows: group.clone(),
                     taps: plan.layout.taps(),
                     words: plan.layout.words(),
                     offset: panel.group * plan.layout.cin,
                     packed: packed.wrapping_add(panel.start),
-                    coming: (packed.wrapping_add(panel.start + panel_len), coming),
+                    coming: match plan.coming {
+                        Coming::Weights => {
+                            (packed.wrapping_add(panel.start + panel_len), panel_len)
+                        }
+                        Coming::Rows => share(after, at, panels.len()),
+                        Coming::Nothing => (null(), 0),
+                    },
                     width: plan.layout.width(),
                     channel: panel.first,
                     channels: panel.channels,
