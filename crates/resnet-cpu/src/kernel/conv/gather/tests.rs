@@ -1,3 +1,5 @@
+//! What a gather tells of its reads, beside the reads themselves.
+
 use resnet_simd::{Isa, Kernel, Simd};
 
 use super::*;
