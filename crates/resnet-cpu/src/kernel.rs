@@ -1,13 +1,15 @@
 //! The engine's kernels: slices and integers in, slices out; no graph, no arena, no allocation.
 //!
-//! All work on NHWC tensors of `f32`, or of what activations are stored as (`resnet_simd::Element`), and take the instruction set and the pool first. Work is cut by
-//! the problem alone, and sums are combined in a fixed order, so that results are the same bits for
-//! any number of threads. Elementwise kernels round every product and every sum, so that they give
-//! the same bits on every instruction set, and those of their scalar twins.
+//! All work on NHWC tensors of `f32`, or of what activations are stored as (`resnet_simd::Element`), and
+//! take the instruction set and the pool first. Work is cut by the problem alone, and sums are combined
+//! in a fixed order, so that results are the same bits for any number of threads. Elementwise kernels
+//! round every product and every sum, so that they give the same bits on every instruction set, and
+//! those of their scalar twins.
 
 pub use lane::Source;
 pub use sums::Rows;
 
+mod ahead;
 pub mod average_pool;
 pub mod bias;
 mod blocks;

@@ -1,5 +1,5 @@
-//! How a product's output pixels are cut into blocks, how many of them a block's table of pointers holds,
-//! and what comes after them: the same for floats and for bytes.
+//! How a product's output pixels are cut into blocks, and how many of them a block's table of pointers
+//! holds: the same for floats and for bytes.
 
 use std::ops::Range;
 
@@ -11,31 +11,6 @@ pub(super) const MAX_ROWS: usize = 1024;
 pub(super) const TILE_OVERHANG: usize = 13;
 /// The most taps: one tile of them fills the table.
 pub(super) const MAX_TAPS: usize = TABLE_LEN / (14 + TILE_OVERHANG);
-
-/// Pixels that multiply with each weight so seldom that its coming from memory shows.
-const FEW_PIXELS: usize = 256;
-
-/// What comes from far at a product, and is asked for while a block is multiplied.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Coming {
-    /// The next panel's weights.
-    Weights,
-    /// The source's next rows.
-    Rows,
-    /// Neither.
-    Nothing,
-}
-
-impl Coming {
-    /// What comes at a product of so many pixels, which read all of a stretch of the source or leave gaps.
-    pub(super) fn of(pixels: usize, reads_all: bool) -> Coming {
-        match reads_all {
-            _ if pixels <= FEW_PIXELS => Coming::Weights,
-            true => Coming::Rows,
-            false => Coming::Nothing,
-        }
-    }
-}
 
 /// How pixels are cut into blocks: runs of so many rows; none crosses the pictures, or other stretches,
 /// that the pixels come in.
@@ -52,6 +27,13 @@ impl Blocks {
     pub(super) fn new(rows: usize, image_rows: usize, images: usize) -> Blocks {
         let per_image = image_rows.div_ceil(rows);
         Blocks { rows, per_image, image_rows, count: images * per_image }
+    }
+
+    /// About equal blocks of at most `wanted` pixels where that is a multiple of `unit`, which all blocks
+    /// but the last are.
+    pub(super) fn even(pixels: usize, wanted: usize, unit: usize) -> Blocks {
+        let rows = pixels.div_ceil(pixels.div_ceil(wanted)).next_multiple_of(unit);
+        Blocks::new(rows, pixels, 1)
     }
 
     /// Pixels of the longest block.

@@ -271,10 +271,7 @@ impl Gather {
             let even = self.height.div_ceil(self.height.div_ceil(band));
             return Blocks::new(even * self.width, self.height * self.width, self.images);
         }
-        let pixels = self.pixels();
-        let wanted = wanted.min(most / unit * unit).max(unit);
-        let rows = pixels.div_ceil(pixels.div_ceil(wanted)).next_multiple_of(unit);
-        Blocks::new(rows, pixels, 1)
+        Blocks::even(self.pixels(), wanted.min(most / unit * unit).max(unit), unit)
     }
 
     /// Copies the source of the pixels `range` where that is planned, and writes their pointers and

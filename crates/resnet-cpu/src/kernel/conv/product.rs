@@ -11,7 +11,7 @@ use super::layout::Panel;
 use super::plan::Pass;
 use super::tile::{PanelSums, Work, run_tiles};
 use super::{ConvPlan, Epilogue, GradientEpilogue};
-use crate::kernel::blocks::Coming;
+use crate::kernel::ahead::{Coming, Soon};
 use crate::threads::{DisjointMut, ThreadPool};
 
 /// Panels whose sums a task keeps at a time.
@@ -202,27 +202,22 @@ impl Product<'_> {
     }
 
     /// The weights after a panel's, most often those of the next one.
-    fn weights_after(&self, panel: &Panel) -> (*const f32, usize) {
+    fn weights_after(&self, panel: &Panel) -> Soon {
         let layout = &self.pass.layout;
         let len = layout.taps * layout.cin * panel.width;
-        (self.weights.wrapping_add(panel.start + len), len)
+        Soon::new(self.weights.wrapping_add(panel.start + len), len)
     }
 
     /// What is read of the source after these pixels' rows, for as many again.
-    fn rows_after(&self, pixels: Range<usize>) -> (*const f32, usize) {
+    fn rows_after(&self, pixels: Range<usize>) -> Soon {
         let Pass { gather, blocks, .. } = self.pass;
         // Rows that are copied are all read before the first is multiplied.
         let ahead = if gather.copies_rows() { blocks.longest() } else { pixels.len() };
         let [start, end] = [pixels.start, pixels.end].map(|at| gather.pixels().min(at + ahead));
-        let Range { start, end } = gather.newly_read(start..end);
-        let floats = |elements: usize| elements * self.stored().size() / size_of::<f32>();
-        (self.source.cast::<f32>().wrapping_add(floats(start)), floats(end - start))
+        let (read, size) = (gather.newly_read(start..end), self.stored().size());
+        let source = self.source.cast::<u8>().wrapping_add(size * read.start);
+        Soon::new(source, size * read.len())
     }
-}
-
-/// One of so many shares of a stretch of memory.
-fn share((start, len): (*const f32, usize), at: usize, of: usize) -> (*const f32, usize) {
-    (start.wrapping_add(len * at / of), len / of)
 }
 
 /// One block of pixels, some panels.
@@ -269,8 +264,8 @@ impl WordsKernel for Task<'_> {
                         weights: self.product.weights.wrapping_add(panel.start),
                         coming: match pass.coming {
                             Coming::Weights => self.product.weights_after(&panel),
-                            Coming::Rows => share(after, index - all.start, all.len()),
-                            Coming::Nothing => (null(), 0),
+                            Coming::Rows => after.share(index - all.start, all.len()),
+                            Coming::Nothing => Soon::NOTHING,
                         },
                         width: panel.width,
                         channel: panel.first,

@@ -17,6 +17,7 @@ use resnet_simd::{Simd, Words};
 
 use super::epilogue::{Column, Finish, finish};
 use super::gather::{Table, Tap, zeros};
+use crate::kernel::ahead::{Soon, TileOf};
 
 /// The widest tile in floats: 14 pixels of 32 channels.
 const MAX_TILE: usize = 14 * 32;
@@ -40,8 +41,8 @@ pub(super) struct Work<'a> {
     pub(super) offset: usize,
     /// The panel's weights, `[tap][depth][width]`: words of what the rows' words are.
     pub(super) weights: *const f32,
-    /// What is read next, weights or rows, so many floats: asked for meanwhile.
-    pub(super) coming: (*const f32, usize),
+    /// What is read next, weights or rows: asked for meanwhile.
+    pub(super) coming: Soon,
     pub(super) width: usize,
     /// The panel's first channel, and how many count.
     pub(super) channel: usize,
@@ -221,7 +222,8 @@ unsafe fn multiply<W: Words, const M: usize, const NV: usize, const NP: usize, c
 ) {
     let s = words.floats();
     let width = width::<W::Floats, NV, NP>();
-    let (mut coming, coming_lines) = coming::<M>(work, row);
+    let tile = TileOf { before: row - work.rows.start, rows: M, all: work.rows.len() };
+    let mut requests = work.coming.requests(tile, (STRETCH, work.taps.len() * work.depth));
     let mut sums = Sums { whole: [[s.splat(0.0); NV]; M], pairs: [[s.splat(0.0); NP]; M] };
     if RAW && work.accumulate {
         // SAFETY: the caller's buffer holds M * width floats, those of the raw sums.
@@ -242,10 +244,7 @@ unsafe fn multiply<W: Words, const M: usize, const NV: usize, const NP: usize, c
             // the pointers to the rows.
             while k < work.depth / 4 * 4 {
                 let end = (k + STRETCH).min(work.depth / 4 * 4);
-                for line in 0..coming_lines {
-                    s.prefetch_far(coming.wrapping_add(16 * line));
-                }
-                coming = coming.wrapping_add(16 * coming_lines);
+                requests.make(s);
                 while k < end {
                     for u in [0, 2] {
                         sums.step(words, &rows, k + u, w.add(u * width));
@@ -271,20 +270,6 @@ unsafe fn multiply<W: Words, const M: usize, const NV: usize, const NP: usize, c
     }
     // SAFETY: the caller's buffer holds M * width floats.
     unsafe { sums.store(s, buffer) };
-}
-
-/// Where a tile begins to ask for what comes next, and for how many lines between two
-/// stretches: the rows share them out, evenly over the steps.
-#[inline(always)]
-fn coming<const M: usize>(work: &Work<'_>, row: usize) -> (*const f32, usize) {
-    let (start, len) = work.coming;
-    if len == 0 {
-        return (start, 0);
-    }
-    let (done, all) = (row - work.rows.start, work.rows.len());
-    // Some gradients have pixels that no tap reaches.
-    let steps = (work.taps.len() * work.depth).max(1);
-    (start.wrapping_add(len * done / all), (len * M * STRETCH).div_ceil(16 * all * steps))
 }
 
 /// Floats of a row of sums.

@@ -1,7 +1,6 @@
 //! One task of a Winograd pass: a block of tiles times some panels of output channels.
 
 use std::ops::Range;
-use std::ptr::null;
 
 use resnet_simd::{Element, Kernel, Simd, Singles, Stored, bf16};
 
@@ -12,6 +11,7 @@ use super::tile::{PanelSums, Work, run_tiles};
 use super::winograd::{FRESH_DEPTH, FRESH_STRIDE, WinogradPass, transform_taps};
 use super::winograd_few::{Taps, To, multiply_few};
 use super::winograd_transform::{Four, Tiles, Transform, Two, output_square};
+use crate::kernel::ahead::Soon;
 use crate::threads::DisjointMut;
 
 /// What the tasks of a run share.
@@ -213,23 +213,18 @@ impl Block<'_> {
 
     /// The packed weights that are transformed next, from an input channel of a panel on: what one of
     /// the products asks for, which share out the taps.
-    fn coming(
-        &self,
-        panel: &Panel,
-        channel: usize,
-        (product, count): (usize, usize),
-    ) -> (*const f32, usize) {
+    fn coming(&self, panel: &Panel, channel: usize, (product, count): (usize, usize)) -> Soon {
         let pass = self.shared.pass;
         let products_a_tap = pass.tiles.products() / 9;
         let (tap, part) = (product / products_a_tap, product % products_a_tap);
         if 9 <= tap || !pass.transforms_in_run() || count < ENOUGH_TILES {
-            return (null(), 0);
+            return Soon::NOTHING;
         }
         let (row, len) = (pass.source[2] * panel.width, FRESH_DEPTH * panel.width / products_a_tap);
         let start = panel.start + tap * row + channel * panel.width + part * len;
         // The next panel's first where this one's end.
         let next_panel = if channel == pass.source[2] { 8 * row } else { 0 };
-        (self.shared.w.wrapping_add(start + next_panel), len)
+        Soon::new(self.shared.w.wrapping_add(start + next_panel), len)
     }
 
     /// The weights of some input channels of a panel, a row of [`FRESH_STRIDE`] floats a product.

@@ -109,10 +109,7 @@ impl Gather {
             // Parts of a row: each copies what it needs.
             return Blocks::new(fits / unit * unit, ow, n * oh);
         }
-        let pixels = n * oh * ow;
-        let wanted = wanted.min(fits / unit * unit);
-        let rows = pixels.div_ceil(pixels.div_ceil(wanted)).next_multiple_of(unit);
-        Blocks::new(rows, pixels, 1)
+        Blocks::even(self.pixels(), wanted.min(fits / unit * unit), unit)
     }
 
     /// Bytes of a thread's scratch.

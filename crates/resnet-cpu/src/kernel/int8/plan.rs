@@ -5,7 +5,8 @@ use resnet_simd::{AlignedVec, Isa};
 use super::gather::{Gather, SLACK, repeat};
 use super::layout::Int8Layout;
 use super::tile;
-use crate::kernel::blocks::{Blocks, Coming, MAX_TAPS};
+use crate::kernel::ahead::Coming;
+use crate::kernel::blocks::{Blocks, MAX_TAPS};
 use crate::kernel::conv::{ConvShape, UnsupportedConv};
 
 /// Source bytes of a block, which stay in the second-level cache beside a panel of weights.

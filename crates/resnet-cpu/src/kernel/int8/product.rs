@@ -8,7 +8,7 @@ use resnet_simd::{Dot, DotKernel};
 use super::gather::Table;
 use super::plan::{Int8Output, Int8Plan};
 use super::tile::{Finish, Work, run_tiles};
-use crate::kernel::blocks::Coming;
+use crate::kernel::ahead::{Coming, Soon};
 use crate::threads::{DisjointMut, ThreadPool};
 
 /// Where the results go.
@@ -95,19 +95,14 @@ impl Product<'_> {
 
 impl Product<'_> {
     /// What is read of the source after these pixels' rows, for as many again.
-    fn rows_after(&self, pixels: Range<usize>) -> (*const u8, usize) {
+    fn rows_after(&self, pixels: Range<usize>) -> Soon {
         let Int8Plan { gather, blocks, .. } = self.plan;
         // Rows that are copied are all read before the first is multiplied.
         let ahead = if gather.copies { blocks.longest() } else { pixels.len() };
         let [start, end] = [pixels.start, pixels.end].map(|at| gather.pixels().min(at + ahead));
         let read = gather.newly_read(start..end);
-        (self.source.wrapping_add(read.start), read.len())
+        Soon::new(self.source.wrapping_add(read.start), read.len())
     }
-}
-
-/// One of so many shares of a stretch of memory.
-fn share((start, len): (*const u8, usize), at: usize, of: usize) -> (*const u8, usize) {
-    (start.wrapping_add(len * at / of), len / of)
 }
 
 /// One block of pixels, some panels.
@@ -149,10 +144,10 @@ impl DotKernel for Task<'_> {
                     packed: packed.wrapping_add(panel.start),
                     coming: match plan.coming {
                         Coming::Weights => {
-                            (packed.wrapping_add(panel.start + panel_len), panel_len)
+                            Soon::new(packed.wrapping_add(panel.start + panel_len), panel_len)
                         }
-                        Coming::Rows => share(after, at, panels.len()),
-                        Coming::Nothing => (null(), 0),
+                        Coming::Rows => after.share(at, panels.len()),
+                        Coming::Nothing => Soon::NOTHING,
                     },
                     width: plan.layout.width(),
                     channel: panel.first,

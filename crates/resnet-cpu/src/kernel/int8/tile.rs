@@ -9,6 +9,7 @@ use resnet_simd::{Dot, Simd};
 
 use super::gather::Table;
 use super::plan::Int8Output;
+use crate::kernel::ahead::{Soon, TileOf};
 
 /// How far ahead of the multiplication weights are fetched, in bytes.
 const PREFETCH: usize = 2048;
@@ -41,8 +42,8 @@ pub(super) struct Work<'a> {
     pub(super) offset: usize,
     /// The panel's numbers.
     pub(super) packed: *const u8,
-    /// Numbers that are multiplied next, so many bytes: asked for meanwhile.
-    pub(super) coming: (*const u8, usize),
+    /// What is read next, numbers of a panel or rows: asked for meanwhile.
+    pub(super) coming: Soon,
     pub(super) width: usize,
     /// The panel's first channel, and how many count.
     pub(super) channel: usize,
@@ -117,7 +118,8 @@ unsafe fn multiply<D: Dot, const M: usize>(d: D, work: &Work<'_>, row: usize) ->
         let offsets = work.packed.cast::<i32>();
         let mut sums = [[d.load_sums(offsets), d.load_sums(offsets.add(D::SUMS))]; M];
         let mut w = work.packed.add(8 * work.width).cast::<i8>();
-        let (mut coming, coming_lines) = coming::<M>(work, row);
+        let tile = TileOf { before: row - work.rows.start, rows: M, all: work.rows.len() };
+        let mut requests = work.coming.requests(tile, (4, work.taps * work.words));
         let mut rows: [*const u8; M] = work.rows_of(0, row);
         let mut start = work.offset;
         for tap in 1..=work.taps {
@@ -127,10 +129,7 @@ unsafe fn multiply<D: Dot, const M: usize>(d: D, work: &Work<'_>, row: usize) ->
                 for u in 0..4 {
                     step(d, &mut sums, &rows, at + 4 * u, w.add(u * 8 * D::SUMS));
                 }
-                for line in 0..coming_lines {
-                    d.floats().prefetch_far(coming.wrapping_add(64 * line).cast());
-                }
-                coming = coming.wrapping_add(64 * coming_lines);
+                requests.make(d.floats());
                 w = w.add(4 * 8 * D::SUMS);
                 at += 16;
             }
@@ -147,19 +146,6 @@ unsafe fn multiply<D: Dot, const M: usize>(d: D, work: &Work<'_>, row: usize) ->
         }
         sums
     }
-}
-
-/// Where a tile begins to ask for the numbers that come next, and for how many lines with every four
-/// words: the rows share them out, evenly over the steps.
-#[inline(always)]
-fn coming<const M: usize>(work: &Work<'_>, row: usize) -> (*const u8, usize) {
-    let (start, len) = work.coming;
-    if len == 0 {
-        return (start, 0);
-    }
-    let (done, all) = (row - work.rows.start, work.rows.len());
-    let stretches = (work.taps * work.words / 4).max(1);
-    (start.wrapping_add(len * done / all), (len * M).div_ceil(64 * all * stretches))
 }
 
 /// The word at byte `at` of each row times one row of weights.
