@@ -9,7 +9,6 @@
 pub use lane::Source;
 pub use sums::Rows;
 
-mod ahead;
 pub mod average_pool;
 pub mod bias;
 mod blocks;
@@ -26,6 +25,7 @@ mod map;
 pub mod max_pool;
 pub mod norm;
 pub mod optimizer;
+mod prefetch;
 pub mod subsample;
 mod sums;
 #[cfg(test)]

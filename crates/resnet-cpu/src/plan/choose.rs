@@ -69,3 +69,43 @@ pub(crate) fn tiles(
         .filter(pays)
         .min_by_key(|tiles| tiles.products_of(shape))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The tiles of a convolution of one picture's forward pass.
+    fn forward(shape: &ConvShape, isa: Isa, purpose: Purpose) -> Option<Tiles> {
+        tiles(shape, isa, purpose, Direction::Forward)
+    }
+
+    fn with_vectors() -> impl Iterator<Item = Isa> {
+        Isa::available().into_iter().filter(|isa| *isa != Isa::Portable)
+    }
+
+    #[test]
+    fn the_stem_and_3x3_take_the_tiles_with_fewest_products() {
+        let stem = ConvShape::new((1, 224, 224, 3), 64, 7, 2, 3);
+        let wide = ConvShape::new((1, 56, 56, 64), 64, 3, 1, 1);
+        let last = ConvShape::new((1, 2, 2, 512), 512, 3, 1, 1);
+        for isa in with_vectors() {
+            for purpose in [Purpose::Inference, Purpose::Training] {
+                assert_eq!(forward(&stem, isa, purpose), Some(Tiles::Three));
+                assert_eq!(forward(&wide, isa, purpose), Some(Tiles::Four));
+                assert_eq!(forward(&last, isa, purpose), None);
+            }
+            assert_eq!(forward(&stem, isa, Purpose::Exact), None);
+            assert_eq!(forward(&wide, isa, Purpose::Exact), None);
+        }
+        assert_eq!(forward(&stem, Isa::Portable, Purpose::Inference), None);
+    }
+
+    #[test]
+    fn training_keeps_few_channels_in_the_more_exact_tiles() {
+        let narrow = ConvShape::new((1, 32, 32, 16), 16, 3, 1, 1);
+        for isa in with_vectors() {
+            assert_eq!(forward(&narrow, isa, Purpose::Inference), Some(Tiles::Four));
+            assert_eq!(forward(&narrow, isa, Purpose::Training), Some(Tiles::Two));
+        }
+    }
+}

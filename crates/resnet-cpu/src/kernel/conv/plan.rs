@@ -13,8 +13,8 @@ use super::winograd::WinogradPass;
 use super::winograd_transform::Tiles;
 use super::winograd_weights::WinogradWeights;
 use super::{ConvShape, Direction, PackedLayout, tile};
-use crate::kernel::ahead::Coming;
 use crate::kernel::blocks::{Blocks, MAX_TAPS};
+use crate::kernel::prefetch::Coming;
 use crate::machine::Machine;
 use crate::threads::ThreadPool;
 

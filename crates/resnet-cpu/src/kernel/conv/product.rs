@@ -11,7 +11,7 @@ use super::layout::Panel;
 use super::plan::Pass;
 use super::tile::{PanelSums, Work, run_tiles};
 use super::{ConvPlan, Epilogue, GradientEpilogue};
-use crate::kernel::ahead::{Coming, Soon};
+use crate::kernel::prefetch::{Coming, Soon};
 use crate::threads::{DisjointMut, ThreadPool};
 
 /// Panels whose sums a task keeps at a time.

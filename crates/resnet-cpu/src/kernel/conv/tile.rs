@@ -17,7 +17,7 @@ use resnet_simd::{Simd, Words};
 
 use super::epilogue::{Column, Finish, finish};
 use super::gather::{Table, Tap, zeros};
-use crate::kernel::ahead::{Soon, TileOf};
+use crate::kernel::prefetch::{Soon, TileOf};
 
 /// The widest tile in floats: 14 pixels of 32 channels.
 const MAX_TILE: usize = 14 * 32;

@@ -11,7 +11,7 @@ use super::tile::{PanelSums, Work, run_tiles};
 use super::winograd::{FRESH_DEPTH, FRESH_STRIDE, WinogradPass, transform_taps};
 use super::winograd_few::{Taps, To, multiply_few};
 use super::winograd_transform::{Four, Tiles, Transform, Two, output_square};
-use crate::kernel::ahead::Soon;
+use crate::kernel::prefetch::Soon;
 use crate::threads::DisjointMut;
 
 /// What the tasks of a run share.

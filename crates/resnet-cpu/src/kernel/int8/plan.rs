@@ -5,9 +5,9 @@ use resnet_simd::{AlignedVec, Isa};
 use super::gather::{Gather, SLACK, repeat};
 use super::layout::Int8Layout;
 use super::tile;
-use crate::kernel::ahead::Coming;
 use crate::kernel::blocks::{Blocks, MAX_TAPS};
 use crate::kernel::conv::{ConvShape, UnsupportedConv};
+use crate::kernel::prefetch::Coming;
 
 /// Source bytes of a block, which stay in the second-level cache beside a panel of weights.
 const BLOCK_BYTES: usize = 128 << 10;

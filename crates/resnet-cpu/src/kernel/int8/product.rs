@@ -8,7 +8,7 @@ use resnet_simd::{Dot, DotKernel};
 use super::gather::Table;
 use super::plan::{Int8Output, Int8Plan};
 use super::tile::{Finish, Work, run_tiles};
-use crate::kernel::ahead::{Coming, Soon};
+use crate::kernel::prefetch::{Coming, Soon};
 use crate::threads::{DisjointMut, ThreadPool};
 
 /// Where the results go.

@@ -9,7 +9,7 @@ use resnet_simd::{Dot, Simd};
 
 use super::gather::Table;
 use super::plan::Int8Output;
-use crate::kernel::ahead::{Soon, TileOf};
+use crate::kernel::prefetch::{Soon, TileOf};
 
 /// How far ahead of the multiplication weights are fetched, in bytes.
 const PREFETCH: usize = 2048;

@@ -1,8 +1,8 @@
-//! What a product asks for before it needs it: the same for floats and for bytes.
+//! What a product prefetches: the same for floats and for bytes.
 //!
 //! Fourteen rows and a panel of weights are more streams than a processor foresees. So, while one panel is
-//! multiplied with some rows, its tiles ask for what is read next, a few lines at a time: all at once, or
-//! among the steps of a tile, requests would take the places that its own loads need.
+//! multiplied with some rows, its tiles ask for what is read next, a few lines at a time between stretches
+//! of their steps: all at once, or in every step, requests would take the place of a tile's own loads.
 
 use resnet_simd::Simd;
 
@@ -25,10 +25,12 @@ pub(super) enum Coming {
 impl Coming {
     /// What comes at a product of so many pixels, which read all of a stretch of the source or leave gaps.
     pub(super) fn of(pixels: usize, reads_all: bool) -> Coming {
-        match reads_all {
-            _ if pixels <= FEW_PIXELS => Coming::Weights,
-            true => Coming::Rows,
-            false => Coming::Nothing,
+        if pixels <= FEW_PIXELS {
+            Coming::Weights
+        } else if reads_all {
+            Coming::Rows
+        } else {
+            Coming::Nothing
         }
     }
 }
