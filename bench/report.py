@@ -8,11 +8,20 @@ import statistics
 import subprocess
 
 OURS = "resnet"
+# Another binary of ours, in place of peers.
+BEFORE = "before"
 MIB = 1 << 20
 
 
 def name(work):
     return f"{work['model']} {work['mode']}, batch {work['batch']}, {work['precision']}"
+
+
+def like_ours(works):
+    """A peer that does all works, in one way."""
+    modes = {work["mode"] for work in works}
+    precisions = list({work["precision"] for work in works})
+    return {mode: [""] for mode in modes} | {"precisions": {mode: precisions for mode in modes}}
 
 
 def summarise(works, measured):
@@ -59,7 +68,7 @@ def group(work, measured):
             variant = f"{variant}, {entry['requests']} requests at once"
         if entry["work"] != work:
             one_by_one = entry["work"]["batch"] == 1 and same_but_batch(entry["work"], work)
-            if work["mode"] != "infer" or entry["who"] == OURS or not one_by_one:
+            if work["mode"] != "infer" or entry["who"] in (OURS, BEFORE) or not one_by_one:
                 continue
             variant = f"{work['batch']} x batch 1, {variant}"
         found.setdefault((entry["who"], variant), []).append(entry)
@@ -121,7 +130,7 @@ def markdown(content):
         f"{about['processor']} ({' '.join(about['features'])}), {about['processors']} processors, {about['system']}; "
         f"{settings['threads']} threads each{held}; load {about['load_before']} before.",
         f"Commit {about['commit']}, {about['rustc']}, {about['date']}; {versions}.",
-        f"{settings['rounds']} rounds of {settings['seconds']} s each, {settings['minutes']} minutes in all. "
+        f"{settings['rounds']} rounds of turns of {settings['seconds']} s, {settings['minutes']} minutes in all. "
         "Rates are images/s, medians over rounds; a ratio is ours to the best peer's, taken in each round; "
         "memory is the process's peak, with its interpreter and libraries.", "",
         "| work | resnet | best peer | its rate | ratio | from – to | memory, MiB: resnet / peer |",
@@ -144,10 +153,15 @@ def row(summary):
     rates = [f"{found['images_per_second']:.1f}" if found else "–" for found in (ours, theirs)]
     bytes = [found["peak_memory_bytes"] if found else None for found in (ours, theirs)]
     memory = [f"{count / MIB:.0f}" if count else "–" for count in bytes]
-    who = f"{best} ({theirs['variant']})" if best else "–"
+    who = shown(best, theirs) if best else "–"
     ratios = f"**{ratio['median']:.2f}** | {ratio['least']:.2f} – {ratio['most']:.2f}" if ratio else "– | –"
     return f"| {name(summary['work'])} | {rates[0]} | {who} | {rates[1]} | {ratios} | {' / '.join(memory)} |"
 
 
 def cell(found):
-    return f"{found['images_per_second']:.1f} ({found['variant']})" if found else "–"
+    return shown(f"{found['images_per_second']:.1f}", found) if found else "–"
+
+
+def shown(text, found):
+    """With the variant, where there is one."""
+    return f"{text} ({found['variant']})" if found["variant"] else text

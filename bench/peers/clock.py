@@ -1,11 +1,12 @@
-"""What all Python peers share: arguments, the clock, and the one line that each prints."""
+"""What all Python peers share: arguments, the clock, and the line that each prints for each turn."""
 
 import argparse
 import json
 import pathlib
+import sys
 import time
 
-WARM_UP_SECONDS, WARM_UP_STEPS, LEAST_STEPS = 1.0, 2, 3
+WARM_UP_SECONDS, WARM_UP_STEPS = 1.0, 2
 # Shorter steps are timed in groups, so that the clock does not count.
 GROUP_SECONDS = 0.002
 
@@ -29,22 +30,31 @@ def size(model):
     return 32 if depth in ("20", "32", "44", "56", "110", "1202") else 224
 
 
-def time_steps(step, seconds):
-    """Seconds a step, sorted: at least `seconds` and a few steps of them, after a warm-up."""
+def warm_up(step):
+    """Seconds of the last one of some steps that do not count."""
     begun, steps = time.perf_counter(), 0
     while steps < WARM_UP_STEPS or time.perf_counter() - begun < WARM_UP_SECONDS:
         last = time.perf_counter()
         step()
         last = time.perf_counter() - last
         steps += 1
-    group = max(1, int(GROUP_SECONDS / last))
-    times, begun = [], time.perf_counter()
-    while len(times) < LEAST_STEPS or time.perf_counter() - begun < seconds:
-        start = time.perf_counter()
-        for _ in range(group):
-            step()
-        times.append((time.perf_counter() - start) / group)
-    return sorted(times)
+    return last
+
+
+def take_turns(step, options, images, **more):
+    """After a warm-up, for every line that stdin sends: times steps of so many images, and prints a line
+    of JSON. The rate is that of the median step, as in `resnet bench --turns`."""
+    group = max(1, int(GROUP_SECONDS / warm_up(step)))
+    for _ in sys.stdin:
+        # Others have used the caches meanwhile.
+        step()
+        times, begun = [], time.perf_counter()
+        while not times or time.perf_counter() - begun < options.seconds:
+            start = time.perf_counter()
+            for _ in range(group):
+                step()
+            times.append((time.perf_counter() - start) / group)
+        report(sorted(times), images, **more)
 
 
 def peak_memory_bytes():
@@ -57,11 +67,10 @@ def peak_memory_bytes():
     return None
 
 
-def report(times, batch, **more):
-    """Prints the result. The rate is that of the median step, as in `resnet bench`."""
+def report(times, images, **more):
     at = lambda share: times[round((len(times) - 1) * share)]
     result = {
-        "images_per_second": batch / at(0.5),
+        "images_per_second": images / at(0.5),
         "seconds_p10": at(0.1),
         "seconds_p50": at(0.5),
         "seconds_p90": at(0.9),

@@ -1,4 +1,4 @@
-"""One measurement of ONNX Runtime's CPU provider, the batch size fixed as a user would who knows it."""
+"""ONNX Runtime's CPU provider in turns with others, the batch size fixed as a user would who knows it."""
 
 import numpy as np
 import onnxruntime
@@ -15,8 +15,8 @@ def main():
     session = onnxruntime.InferenceSession(options.onnx, settings, providers=["CPUExecutionProvider"])
     shape = (options.batch, clock.size(options.model), clock.size(options.model), 3)
     pixels = {"input": np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8)}
-    times = clock.time_steps(lambda: session.run(None, pixels), options.seconds)
-    clock.report(times, options.batch, versions={"onnxruntime": onnxruntime.__version__})
+    step = lambda: session.run(None, pixels)
+    clock.take_turns(step, options, options.batch, versions={"onnxruntime": onnxruntime.__version__})
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
-"""One measurement of OpenVINO's CPU plugin: `latency` (one request after the other) or `throughput` (as
-many requests at once as OpenVINO likes; a step is then one request a stream)."""
+"""OpenVINO's CPU plugin in turns with others: `latency` (one request after the other) or `throughput` (as
+many requests at once as OpenVINO likes; a step is then some a stream)."""
 
 import numpy as np
 import openvino
@@ -28,16 +28,18 @@ def main():
         request.set_input_tensor(openvino.Tensor(pixels.copy()))
 
     def together():
-        # A few a request, so that the end, where some have nothing left to do, counts little.
-        for _ in range(4 * requests):
+        for _ in range(each * requests):
             queue.start_async()
         queue.wait_all()
 
-    alone = queue[0]
-    step, images = (together, 4 * requests) if 1 < requests else (alone.infer, 1)
-    times = clock.time_steps(step, options.seconds)
+    alone, each = queue[0], 1
+    if 1 < requests:
+        # So many a request that a step fills a turn: the end, where some have nothing left to do, counts
+        # little.
+        each = max(1, round(options.seconds / clock.warm_up(together)))
+    step, images = (together, each * requests) if 1 < requests else (alone.infer, 1)
     version = openvino.__version__.split("-")[0]
-    clock.report(times, options.batch * images, versions={"openvino": version}, requests=requests)
+    clock.take_turns(step, options, options.batch * images, versions={"openvino": version}, requests=requests)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""One measurement of PyTorch. Variants: HOW-LAYOUT, as `fused-nhwc`.
+"""PyTorch in turns with others. Variants: HOW-LAYOUT, as `fused-nhwc`.
 
 Inference: `fused` folds batch norms into convolutions (torch.fx), `script` is a frozen TorchScript,
 `compile` is torch.compile with frozen weights. Training: `eager` or `compile`.
@@ -87,10 +87,9 @@ def main():
     nhwc = layout == "nhwc"
     prepare = training if options.mode == "train" else inference
     step = prepare(options, how, nhwc, torch.channels_last if nhwc else torch.contiguous_format)
-    times = clock.time_steps(step, options.seconds)
     versions = {"torch": torch.__version__, "torchvision": networks.torchvision.__version__}
     isa = torch.backends.cpu.get_cpu_capability()
-    clock.report(times, options.batch, versions=versions, isa=isa)
+    clock.take_turns(step, options, options.batch, versions=versions, isa=isa)
 
 
 if __name__ == "__main__":

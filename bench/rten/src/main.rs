@@ -1,5 +1,5 @@
-//! One measurement of RTen: u8 NHWC pixels to logits, the same arguments and the same line of JSON as
-//! `bench/peers`.
+//! RTen in turns with others: u8 NHWC pixels to logits, the same arguments and the same lines of JSON
+//! as `bench/peers`.
 #![forbid(unsafe_code)]
 
 use std::collections::HashMap;
@@ -15,7 +15,6 @@ use rten_tensor::prelude::*;
 const VERSION: &str = "0.27.0";
 const WARM_UP_SECONDS: f64 = 1.0;
 const WARM_UP_STEPS: usize = 2;
-const LEAST_STEPS: usize = 3;
 /// Rows and columns of the pictures of every network that is compared.
 const SIDE: usize = 224;
 
@@ -46,10 +45,21 @@ fn main() -> Result<(), Box<dyn Error>> {
         step()?;
         steps += 1;
     }
-    let (begun, mut times) = (Instant::now(), Vec::new());
-    while times.len() < LEAST_STEPS || begun.elapsed().as_secs_f64() < seconds {
-        times.push(step()?);
+    for line in std::io::stdin().lines() {
+        line?;
+        // Others have used the caches meanwhile.
+        step()?;
+        let (begun, mut times) = (Instant::now(), Vec::new());
+        while times.is_empty() || begun.elapsed().as_secs_f64() < seconds {
+            times.push(step()?);
+        }
+        report(times, batch);
     }
+    Ok(())
+}
+
+/// Prints a line of JSON. The rate is that of the median step.
+fn report(mut times: Vec<f64>, batch: usize) {
     times.sort_by(f64::total_cmp);
     let at = |share: f64| times[((times.len() - 1) as f64 * share).round() as usize];
     println!(
@@ -62,7 +72,6 @@ fn main() -> Result<(), Box<dyn Error>> {
         times.len(),
         peak_memory_bytes().map_or("null".into(), |bytes| bytes.to_string()),
     );
-    Ok(())
 }
 
 /// The largest resident size of this process so far, where the system tells.

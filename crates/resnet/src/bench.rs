@@ -18,7 +18,7 @@ use resnet_train::model::Model;
 use serde::Serialize;
 use thiserror::Error;
 
-use self::timed::{Timed, step_graph};
+use self::timed::{MIN_STEPS, Timed, step_graph};
 
 /// What a timed step does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -134,12 +134,44 @@ pub enum BenchError {
 /// # Errors
 /// If the network cannot run, or computes something else than it should.
 pub fn bench(options: &BenchOptions) -> Result<BenchReport, BenchError> {
-    let options = &timed::resolved(options)?;
-    let (mut timed, deviation) = timed::checked(options)?;
-    let before = machine::fma_peak(options.isa, options.threads);
-    let seconds = timed.measure(options.seconds, Timed::run)?;
-    let peak = before.max(machine::fma_peak(options.isa, options.threads));
-    Ok(report(options, &timed, deviation, seconds, peak))
+    let Turns { options, mut timed, deviation, peak } = Turns::new(options)?;
+    let seconds = timed.measure(options.seconds, MIN_STEPS, Timed::run)?;
+    let peak = peak.max(machine::fma_peak(options.isa, options.threads));
+    Ok(report(&options, &timed, deviation, seconds, peak))
+}
+
+/// A network that is timed a little now and again, in turns with others.
+pub struct Turns {
+    options: BenchOptions,
+    timed: Timed,
+    deviation: f64,
+    /// GFLOP/s of multiply-adds.
+    peak: f64,
+}
+
+impl Turns {
+    /// Compares the outputs as [`bench()`] does, and warms up.
+    ///
+    /// # Errors
+    /// If the network cannot run, or computes something else than it should.
+    pub fn new(options: &BenchOptions) -> Result<Turns, BenchError> {
+        let options = timed::resolved(options)?;
+        let (mut timed, deviation) = timed::checked(&options)?;
+        let peak = machine::fma_peak(options.isa, options.threads);
+        timed.warm_up()?;
+        Ok(Turns { options, timed, deviation, peak })
+    }
+
+    /// Makes a step that does not count, since others have used the caches, then at least one that
+    /// does, for the seconds of the options or longer.
+    ///
+    /// # Errors
+    /// If the executor cannot run.
+    pub fn turn(&mut self) -> Result<BenchReport, BenchError> {
+        self.timed.run()?;
+        let seconds = self.timed.measure(self.options.seconds, 1, Timed::run)?;
+        Ok(report(&self.options, &self.timed, self.deviation, seconds, self.peak))
+    }
 }
 
 /// The plan of the step that [`bench()`] would time, as a table.

@@ -12,7 +12,7 @@ use resnet::bench::data::{self, DataOptions, DataReport};
 use resnet::bench::kernels::kernels;
 use resnet::bench::layers::layers;
 use resnet::bench::roofline::roofline;
-use resnet::bench::{BenchMode, BenchOptions, BenchReport, bench, plan};
+use resnet::bench::{BenchMode, BenchOptions, BenchReport, Turns, bench, plan};
 use resnet::train::TrainError;
 use resnet::train::model::network;
 use resnet::{Model, ModelRequest};
@@ -89,6 +89,9 @@ struct Look {
     /// Time all ways to do each convolution; exit 1 if a chosen one is clearly slower than another
     #[arg(long)]
     kernels: bool,
+    /// Time anew for every line that stdin sends, until it ends: for comparisons in turns
+    #[arg(long)]
+    turns: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -153,16 +156,23 @@ pub(crate) fn run(options: &Options, view: &View) -> Outcome {
     } else if look.kernels {
         view.note("timing every way to do each convolution; minutes for large networks");
         return kernels::print(&mut out, &kernels(&what)?, view.json());
+    } else if look.turns {
+        view.note("checking the outputs, then timing for every line of stdin");
+        let mut turns = Turns::new(&what)?;
+        for line in io::stdin().lines() {
+            line?;
+            show(&mut out, &turns.turn()?, view)?;
+            out.flush()?;
+        }
     } else {
         view.note("checking the outputs, then timing");
-        let report = bench(&what)?;
-        if view.json() {
-            object(&mut out, &report)?;
-        } else {
-            print(&mut out, &report)?;
-        }
+        show(&mut out, &bench(&what)?, view)?;
     }
     Ok(Status::Done)
+}
+
+fn show(out: &mut impl Write, report: &BenchReport, view: &View) -> io::Result<()> {
+    if view.json() { object(out, report) } else { print(out, report) }
 }
 
 /// Times the loader alone.

@@ -1,5 +1,8 @@
 //! `resnet bench`: the keys of its JSON in every mode, and that its sums hold.
 
+use std::io::{BufRead, BufReader, Write};
+use std::process::Stdio;
+
 use serde_json::Value;
 
 use crate::session::Session;
@@ -63,6 +66,24 @@ fn a_network_is_timed_as_one_object() {
     assert_eq!(all.len(), 1);
     assert_eq!(keys(&all[0]), REPORT);
     assert_eq!((&all[0]["mode"], &all[0]["threads"]), (&"infer".into(), &2.into()));
+}
+
+#[test]
+fn every_line_is_a_turn() {
+    let session = Session::new();
+    let mut command = session.command(&format!("bench {TINY} --turns"));
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = child.stdin.take().unwrap();
+    let mut answers = BufReader::new(child.stdout.take().unwrap()).lines();
+    for _ in 0..2 {
+        writeln!(lines).unwrap();
+        let turn: Value = serde_json::from_str(&answers.next().unwrap().unwrap()).unwrap();
+        assert_eq!(keys(&turn), REPORT);
+        assert!(1.0 <= number(&turn, "steps"), "{turn}");
+    }
+    drop(lines);
+    assert!(child.wait().unwrap().success());
+    assert!(answers.next().is_none());
 }
 
 #[test]

@@ -4,8 +4,8 @@ use resnet_cpu::machine;
 use resnet_cpu::plan::Plan;
 use serde::Serialize;
 
-use super::timed::{self, Timed};
-use super::{BenchError, BenchOptions, BenchReport, report};
+use super::timed::{MIN_STEPS, Timed};
+use super::{BenchError, BenchOptions, BenchReport, Turns, report};
 
 /// One step of the plan.
 #[derive(Clone, Debug, Serialize)]
@@ -69,18 +69,16 @@ pub struct LayersReport {
 /// # Errors
 /// As [`bench()`](super::bench()).
 pub fn layers(options: &BenchOptions) -> Result<LayersReport, BenchError> {
-    let options = &timed::resolved(options)?;
-    let (mut timed, deviation) = timed::checked(options)?;
-    let before = machine::fma_peak(options.isa, options.threads);
+    let Turns { options, mut timed, deviation, peak } = Turns::new(options)?;
     let mut runs: Vec<Vec<f64>> = Vec::new();
-    let seconds = timed.measure(options.seconds, |timed| {
+    let seconds = timed.measure(options.seconds, MIN_STEPS, |timed| {
         runs.push(timed.run_timed()?);
         Ok(())
     })?;
-    let peak = before.max(machine::fma_peak(options.isa, options.threads));
+    let peak = peak.max(machine::fma_peak(options.isa, options.threads));
     let layers = take_apart(&timed, &middle_half(runs), peak);
     let works = sum_by_work(&layers, peak);
-    let total = report(options, &timed, deviation, seconds, peak);
+    let total = report(&options, &timed, deviation, seconds, peak);
     Ok(LayersReport { layers, works, total, peak_gflops: peak })
 }
 

@@ -34,7 +34,7 @@ const WARM_UP_SECONDS: f64 = 1.0;
 /// Side of the picture for the comparison with the reference executor.
 const SMALL_SIDE: usize = 64;
 /// Timed steps, at least.
-const MIN_STEPS: usize = 5;
+pub(super) const MIN_STEPS: usize = 5;
 /// Learning rate and momentum.
 const HYPER: Input<'static> = Input::F32(&[1e-3, 0.9]);
 
@@ -162,21 +162,27 @@ impl Timed {
         }
     }
 
-    /// Seconds of each run of a step, in order, after some that do not count.
+    /// Steps that do not count, until caches, threads and clocks are in their stride.
+    pub(super) fn warm_up(&mut self) -> Result<(), ExecutorError> {
+        let start = Instant::now();
+        let mut steps = 0;
+        while steps < 3 || start.elapsed().as_secs_f64() < WARM_UP_SECONDS {
+            self.run()?;
+            steps += 1;
+        }
+        Ok(())
+    }
+
+    /// Seconds of each run of a step, in order: `seconds` in all and `least` steps, or more.
     pub(super) fn measure(
         &mut self,
         seconds: f64,
+        least: usize,
         mut run: impl FnMut(&mut Timed) -> Result<(), ExecutorError>,
     ) -> Result<Vec<f64>, ExecutorError> {
-        let warm_up = Instant::now();
-        let mut warm_steps = 0;
-        while warm_steps < 3 || warm_up.elapsed().as_secs_f64() < WARM_UP_SECONDS {
-            self.run()?;
-            warm_steps += 1;
-        }
         let mut times = Vec::new();
         let start = Instant::now();
-        while times.len() < MIN_STEPS || start.elapsed().as_secs_f64() < seconds {
+        while times.len() < least || start.elapsed().as_secs_f64() < seconds {
             let step = Instant::now();
             run(self)?;
             times.push(step.elapsed().as_secs_f64());

@@ -189,9 +189,7 @@ impl Product<'_> {
             plan.isa.run_words(words, Task { product: self, task, scratch });
         });
     }
-}
 
-impl Product<'_> {
     /// How a gather finds the source stored.
     fn stored(&self) -> Stored {
         match self.pass.words {
@@ -208,9 +206,12 @@ impl Product<'_> {
         Soon::new(self.weights.wrapping_add(panel.start + len), len)
     }
 
-    /// What is read of the source after these pixels' rows, for as many again.
+    /// What is read of the source after these pixels' rows, for as many again, where rows are asked for.
     fn rows_after(&self, pixels: Range<usize>) -> Soon {
-        let Pass { gather, blocks, .. } = self.pass;
+        let Pass { gather, blocks, coming, .. } = self.pass;
+        if *coming != Coming::Rows {
+            return Soon::NOTHING;
+        }
         // Rows that are copied are all read before the first is multiplied.
         let ahead = if gather.copies_rows() { blocks.longest() } else { pixels.len() };
         let [start, end] = [pixels.start, pixels.end].map(|at| gather.pixels().min(at + ahead));
@@ -264,8 +265,9 @@ impl WordsKernel for Task<'_> {
                         weights: self.product.weights.wrapping_add(panel.start),
                         coming: match pass.coming {
                             Coming::Weights => self.product.weights_after(&panel),
-                            Coming::Rows => after.share(index - all.start, all.len()),
-                            Coming::Nothing => Soon::NOTHING,
+                            Coming::Rows | Coming::Nothing => {
+                                after.share(index - all.start, all.len())
+                            }
                         },
                         width: panel.width,
                         channel: panel.first,

@@ -91,12 +91,13 @@ impl Product<'_> {
             plan.isa.run_dot(lanes, Task { product: self, task, scratch });
         });
     }
-}
 
-impl Product<'_> {
-    /// What is read of the source after these pixels' rows, for as many again.
+    /// What is read of the source after these pixels' rows, for as many again, where rows are asked for.
     fn rows_after(&self, pixels: Range<usize>) -> Soon {
-        let Int8Plan { gather, blocks, .. } = self.plan;
+        let Int8Plan { gather, blocks, coming, .. } = self.plan;
+        if *coming != Coming::Rows {
+            return Soon::NOTHING;
+        }
         // Rows that are copied are all read before the first is multiplied.
         let ahead = if gather.copies { blocks.longest() } else { pixels.len() };
         let [start, end] = [pixels.start, pixels.end].map(|at| gather.pixels().min(at + ahead));
@@ -146,8 +147,7 @@ impl DotKernel for Task<'_> {
                         Coming::Weights => {
                             Soon::new(packed.wrapping_add(panel.start + panel_len), panel_len)
                         }
-                        Coming::Rows => after.share(at, panels.len()),
-                        Coming::Nothing => Soon::NOTHING,
+                        Coming::Rows | Coming::Nothing => after.share(at, panels.len()),
                     },
                     width: plan.layout.width(),
                     channel: panel.first,
