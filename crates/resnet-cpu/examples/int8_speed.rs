@@ -6,6 +6,7 @@
 use std::time::Instant;
 
 use resnet_cpu::Isa;
+use resnet_cpu::kernel::Source;
 use resnet_cpu::kernel::conv::ConvShape;
 use resnet_cpu::kernel::int8::{Int8Output, Int8Plan, Int8Target, int8_conv};
 use resnet_cpu::threads::ThreadPool;
@@ -63,7 +64,7 @@ fn main() {
         while start.elapsed().as_secs_f64() < 0.6 {
             let packed = next.next().expect("a cycle");
             let begin = Instant::now();
-            let added = adds.then_some(&added[..]);
+            let added = adds.then_some(Source::From(&added[..]));
             int8_conv(&plan, &pool, &x, packed, added, Int8Target::Bytes(&mut y), &mut scratch);
             best = best.min(begin.elapsed().as_secs_f64());
         }

@@ -2,6 +2,7 @@
 
 use super::memory::Operands;
 use super::run::Machine;
+use crate::kernel::Source;
 use crate::kernel::int8::{self, Int8Output, Int8Target};
 use crate::plan::int8::Int8Work;
 
@@ -15,7 +16,12 @@ pub(super) fn work(machine: Machine<'_>, work: &Int8Work, at: &Operands<'_>) {
         }
         Int8Work::Conv { plan, x, packed, add, y, scratch } => {
             let (x, packed) = (at.read_bytes(*x), at.read_bytes(*packed));
-            let add = add.map(|add| at.read_bytes(add));
+            let add =
+                add.map(
+                    |add| {
+                        if add == *y { Source::InPlace } else { Source::From(at.read_bytes(add)) }
+                    },
+                );
             let scratch = scratch.map_or(&mut [][..], |scratch| at.write_bytes(scratch));
             let y = match plan.output() {
                 Int8Output::Bytes => Int8Target::Bytes(at.write_bytes(*y)),

@@ -76,7 +76,7 @@ fn work<E: Element>(machine: Machine<'_>, work: &Work, at: &Operands<'_>) {
             let statistics = statistics
                 .map(|s| Statistics { pivot: at.read(s.pivot), partials: at.write(s.partials) });
             let bias = bias.map(|slot| at.read(slot));
-            let residual = add.map(|slot| at.activations::<E>(slot));
+            let residual = add.map(|slot| source::<E>(at, slot, *y));
             let epilogue = Epilogue { bias, residual, relu: *relu, statistics };
             let scratch = at.write_if(*scratch);
             let (x, w, y) = (at.activations(*x), at.read(*w), at.activations_mut(*y));
@@ -88,7 +88,8 @@ fn work<E: Element>(machine: Machine<'_>, work: &Work, at: &Operands<'_>) {
                 mean: at.read(s.mean),
                 partials: at.write(s.partials),
             });
-            let [add, mask] = [add, mask].map(|slot| slot.map(|slot| at.activations::<E>(slot)));
+            let add = add.map(|slot| source::<E>(at, slot, *dx));
+            let mask = mask.map(|slot| at.activations::<E>(slot));
             let epilogue = GradientEpilogue { add, mask, sums };
             let (dy, w, scratch) = (at.activations(*dy), at.read(*w), at.write_if(*scratch));
             conv_input_gradient(plan, pool, dy, w, epilogue, at.activations_mut(*dx), scratch);

@@ -53,6 +53,17 @@ pub enum Source<'a, E = f32> {
     InPlace,
 }
 
+impl<E> Source<'_, E> {
+    /// Where the source lies; null if there is none.
+    pub(super) fn pointer(source: Option<Self>, output: *const E) -> *const E {
+        match source {
+            None => std::ptr::null(),
+            Some(Source::From(x)) => x.as_ptr(),
+            Some(Source::InPlace) => output,
+        }
+    }
+}
+
 impl<E: Element> Source<'_, E> {
     /// # Panics
     /// If the source is another tensor of another length.

@@ -41,12 +41,31 @@ pub(crate) enum Group {
 pub(crate) struct Fusion {
     /// The group that is emitted at each node, if any.
     pub(crate) group_at: Vec<Option<Group>>,
-    /// Whether each node is part of a group that is emitted elsewhere.
-    pub(crate) absorbed: Vec<bool>,
+    /// The node at which each node is emitted: itself, or the last one of its group.
+    pub(crate) emitted_at: Vec<NodeId>,
     /// For each tensor: the batch norm whose statistics its producer makes.
     pub(crate) statistics_of: Vec<Option<NodeId>>,
     /// For each tensor: the batch norm gradient whose sums its producer makes.
     pub(crate) sums_of: Vec<Option<NodeId>>,
+}
+
+impl Fusion {
+    /// Whether a node is part of a group that is emitted elsewhere.
+    pub(crate) fn is_absorbed(&self, node: NodeId) -> bool {
+        self.emitted_at[node.0 as usize] != node
+    }
+
+    /// For each tensor: where the last node that reads it is emitted, if one does and nothing keeps it
+    /// longer.
+    pub(crate) fn last_reads(&self, graph: &Graph) -> Vec<Option<NodeId>> {
+        let uses = graph.uses();
+        let last = |(tensor, readers): (usize, Vec<NodeId>)| {
+            let kept = readers.len() < uses[tensor] as usize;
+            let emitted = readers.iter().map(|reader| self.emitted_at[reader.0 as usize]).max();
+            emitted.filter(|_| !kept)
+        };
+        readers(graph).into_iter().enumerate().map(last).collect()
+    }
 }
 
 /// Decides all groups of a graph.
@@ -58,13 +77,13 @@ pub(crate) fn fuse(graph: &Graph) -> Fusion {
         readers: readers(graph),
         fusion: Fusion {
             group_at: vec![None; nodes],
-            absorbed: vec![false; nodes],
+            emitted_at: (0..nodes).map(|node| NodeId(node as u32)).collect(),
             statistics_of: vec![None; graph.tensors.len()],
             sums_of: vec![None; graph.tensors.len()],
         },
     };
     for i in 0..nodes {
-        if !fuser.fusion.absorbed[i] && fuser.fusion.group_at[i].is_none() {
+        if !fuser.fusion.is_absorbed(NodeId(i as u32)) && fuser.fusion.group_at[i].is_none() {
             fuser.start_group(NodeId(i as u32));
         }
     }
@@ -160,9 +179,6 @@ impl Fuser<'_> {
                     ) && self.only_reader(other) == Some(join)
                         && other != out =>
                 {
-                    // The other batch norm is applied here too, so it is no group of its own.
-                    self.fusion.group_at[node.0 as usize] = None;
-                    self.fusion.absorbed[node.0 as usize] = true;
                     Residual::Norm(node)
                 }
                 _ => Residual::Plain(other),
@@ -173,6 +189,11 @@ impl Fuser<'_> {
             && matches!(self.op(reader), Op::Relu)
         {
             (relu, last, out) = (true, reader, self.first_output(reader));
+        }
+        if let Residual::Norm(other) = residual {
+            // The other batch norm is applied here too, so it is no group of its own.
+            self.fusion.group_at[other.0 as usize] = None;
+            self.fusion.emitted_at[other.0 as usize] = last;
         }
         self.finish(norm, last, Group::Normalize { norm, residual, relu, out });
     }
@@ -208,7 +229,7 @@ impl Fuser<'_> {
     fn single_add(&self, tensor: TensorId) -> Option<(NodeId, TensorId)> {
         let reader = self.only_reader(tensor)?;
         let node = &self.graph.nodes[reader.0 as usize];
-        if !matches!(node.op, Op::Add) || self.fusion.absorbed[reader.0 as usize] {
+        if !matches!(node.op, Op::Add) || self.fusion.is_absorbed(reader) {
             return None;
         }
         let other = if node.inputs[0] == tensor { node.inputs[1] } else { node.inputs[0] };
@@ -228,10 +249,10 @@ impl Fuser<'_> {
     fn finish(&mut self, first: NodeId, last: NodeId, group: Group) {
         let mut at = first;
         while at != last {
-            self.fusion.absorbed[at.0 as usize] = true;
+            self.fusion.emitted_at[at.0 as usize] = last;
             at = self.only_reader(self.first_output(at)).expect("a group is a chain");
         }
-        self.fusion.absorbed[last.0 as usize] = false;
+        self.fusion.emitted_at[last.0 as usize] = last;
         self.fusion.group_at[last.0 as usize] = Some(group);
     }
 

@@ -55,6 +55,7 @@ pub(super) struct Lowering<'a> {
     threads: usize,
     purpose: Purpose,
     fusion: Fusion,
+    last_reads: Vec<Option<NodeId>>,
     uses: Vec<u32>,
     slots: Vec<Option<Slot>>,
     layouts: Vec<Layout>,
@@ -84,12 +85,14 @@ fn stored(dtype: DType) -> Stored {
 impl<'a> Lowering<'a> {
     fn new(graph: &'a Graph, isa: Isa, threads: usize) -> Lowering<'a> {
         let tensors = graph.tensors.len();
+        let fusion = fuse::fuse(graph);
         let mut lowering = Lowering {
             graph,
             isa,
             threads,
             purpose: Purpose::Exact,
-            fusion: fuse::fuse(graph),
+            last_reads: fusion.last_reads(graph),
+            fusion,
             uses: graph.uses(),
             slots: vec![None; tensors],
             layouts: vec![Layout::Plain; tensors],
@@ -268,6 +271,30 @@ impl<'a> Lowering<'a> {
         }
     }
 
+    /// Where a convolution's result is to be written, and what is added to it: in place, where the
+    /// convolution at `node` reads `added` last, but not as its own input `x`. What it reads there is in
+    /// the caches when it writes.
+    fn out_over_added(
+        &mut self,
+        (added, x): (Option<TensorId>, TensorId),
+        node: NodeId,
+        out: TensorId,
+    ) -> (Slot, Option<Slot>) {
+        let Some(added) = added else { return (self.out(out), None) };
+        let last =
+            self.last_reads[added.0 as usize] == Some(self.fusion.emitted_at[node.0 as usize]);
+        // To compute again is to read again, which no graph shows.
+        let free = last && added != x && !self.recompute.enabled;
+        let slot = self.slot(added);
+        match slot {
+            Slot::Buffer(_) if free && self.aliases[out.0 as usize].is_none() => {
+                self.slots[out.0 as usize] = Some(slot);
+                (slot, Some(slot))
+            }
+            _ => (self.out(out), Some(slot)),
+        }
+    }
+
     fn push(&mut self, work: Work) {
         let macs = std::mem::take(&mut self.macs);
         self.steps.push(Step { name: self.name.clone(), work, stored: self.stored, macs });
@@ -304,7 +331,7 @@ impl<'a> Lowering<'a> {
         if let Some(group) = self.fusion.group_at[id.0 as usize] {
             return self.group(group);
         }
-        if self.fusion.absorbed[id.0 as usize] {
+        if self.fusion.is_absorbed(id) {
             return Ok(());
         }
         self.single(id)

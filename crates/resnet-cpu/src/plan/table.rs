@@ -149,17 +149,21 @@ impl Work {
             present.collect::<Vec<_>>().join(" + ")
         };
         match self {
-            Work::Conv { plan, bias, add, relu, statistics, .. } => list(&[
+            Work::Conv { plan, bias, add, relu, statistics, y, .. } => list(&[
                 (plan.tiles(Direction::Forward).is_some(), "winograd"),
                 (bias.is_some(), "bias"),
                 (add.is_some(), "add"),
+                (*add == Some(*y), "in place"),
                 (*relu, "relu"),
                 (statistics.is_some(), "statistics"),
             ]),
-            Work::Int8(int8::Int8Work::Conv { add, .. }) => list(&[(add.is_some(), "add")]),
-            Work::ConvInputGrad { plan, add, mask, sums, .. } => list(&[
+            Work::Int8(int8::Int8Work::Conv { add, y, .. }) => {
+                list(&[(add.is_some(), "add"), (*add == Some(*y), "in place")])
+            }
+            Work::ConvInputGrad { plan, add, mask, sums, dx, .. } => list(&[
                 (plan.tiles(Direction::InputGrad).is_some(), "winograd"),
                 (add.is_some(), "add"),
+                (*add == Some(*dx), "in place"),
                 (mask.is_some(), "mask"),
                 (sums.is_some(), "bn sums"),
             ]),

@@ -1,5 +1,6 @@
 //! Convolutions of activations in bf16: what f32 gives on the same numbers, rounded once.
 
+use resnet_cpu::kernel::Source;
 use resnet_cpu::kernel::conv::*;
 use resnet_cpu::threads::ThreadPool;
 use resnet_simd::{Element, Isa, Stored, bf16};
@@ -55,7 +56,7 @@ fn run<E: Element>(case: &Case, plan: &ConvPlan, operands: &Operands<E>) -> Resu
     let mut scratch = vec![f32::NAN; plan.forward_scratch_len(2)];
     let epilogue = Epilogue {
         bias: Some(&bias),
-        residual: Some(&operands.residual),
+        residual: Some(Source::From(&operands.residual)),
         relu: true,
         statistics: Some(Statistics { pivot: &pivot, partials: &mut y_sums }),
     };
@@ -66,8 +67,11 @@ fn run<E: Element>(case: &Case, plan: &ConvPlan, operands: &Operands<E>) -> Resu
     let mut dx_sums = vec![f32::NAN; plan.gradient_chunks() * 2 * shape.cin];
     let mut scratch = vec![f32::NAN; plan.gradient_scratch_len(2)];
     let sums = GradientSums { z: &operands.z, mean: &mean, partials: &mut dx_sums };
-    let epilogue =
-        GradientEpilogue { add: Some(&operands.add), mask: Some(&operands.mask), sums: Some(sums) };
+    let epilogue = GradientEpilogue {
+        add: Some(Source::From(&operands.add)),
+        mask: Some(&operands.mask),
+        sums: Some(sums),
+    };
     let w = gradient_weights(plan, &pool, &packed);
     conv_input_gradient(plan, &pool, &operands.dy, &w, epilogue, &mut dx, &mut scratch);
 

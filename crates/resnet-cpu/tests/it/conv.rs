@@ -2,6 +2,7 @@
 
 use std::iter::once;
 
+use resnet_cpu::kernel::Source;
 use resnet_cpu::kernel::conv::*;
 use resnet_cpu::threads::ThreadPool;
 use resnet_simd::{AlignedVec, Isa, Stored};
@@ -155,15 +156,21 @@ fn check_forward(case: &Case, plan: &ConvPlan, pool: &ThreadPool, packed: &[f32]
     let (bias, residual) = (random(4, shape.cout), random(5, y.len()));
     let pivot = random(6, shape.cout);
     let mut partials = vec![f32::NAN; plan.forward_chunks() * 2 * shape.cout];
-    let fused = guarded(y.len(), |y| {
+    let mut fuse = |source, y: &mut [f32]| {
         let epilogue = Epilogue {
             bias: Some(&bias),
-            residual: Some(&residual),
+            residual: Some(source),
             relu: true,
             statistics: Some(Statistics { pivot: &pivot, partials: &mut partials }),
         };
         conv_forward(plan, pool, &case.x, packed, epilogue, y, &mut scratch);
+    };
+    let fused = guarded(y.len(), |y| fuse(Source::From(&residual), y));
+    let in_place = guarded(y.len(), |y| {
+        y.copy_from_slice(&residual);
+        fuse(Source::InPlace, y);
     });
+    assert_eq!(in_place, fused, "in place; {shape:?}");
     for (i, &fused) in fused.iter().enumerate() {
         let want = (y[i] + bias[i % shape.cout] + residual[i]).max(0.0);
         assert_eq!(fused, want, "epilogue at {i}; {shape:?}");
@@ -234,14 +241,20 @@ fn check_input_gradient(
     let (add, mask, z) = (random(7, dx.len()), random(8, dx.len()), random(9, dx.len()));
     let mean = random(10, shape.cin);
     let mut partials = vec![f32::NAN; plan.gradient_chunks() * 2 * shape.cin];
-    let fused = guarded(dx.len(), |dx| {
+    let mut fuse = |source, dx: &mut [f32]| {
         let epilogue = GradientEpilogue {
-            add: Some(&add),
+            add: Some(source),
             mask: Some(&mask),
             sums: Some(GradientSums { z: &z, mean: &mean, partials: &mut partials }),
         };
         conv_input_gradient(plan, pool, &case.dy, &transposed, epilogue, dx, &mut scratch);
+    };
+    let fused = guarded(dx.len(), |dx| fuse(Source::From(&add), dx));
+    let in_place = guarded(dx.len(), |dx| {
+        dx.copy_from_slice(&add);
+        fuse(Source::InPlace, dx);
     });
+    assert_eq!(in_place, fused, "in place; {shape:?}");
     for (i, &fused) in fused.iter().enumerate() {
         let want = if mask[i] > 0.0 { dx[i] + add[i] } else { 0.0 };
         assert_eq!(fused, want, "epilogue at {i}; {shape:?}");

@@ -4,13 +4,15 @@ use std::ops::Range;
 
 use resnet_simd::{Element, Simd, Stored, bf16};
 
+use crate::kernel::lane::Source;
+
 /// What the forward convolution does with each sum `z` before it writes `y`, in this order:
 /// `z += bias`, `z += residual`, `z = max(z, 0)`, statistics of the result as it is stored.
 pub struct Epilogue<'a, E = f32> {
     /// `[cout]`.
     pub bias: Option<&'a [f32]>,
-    /// Shaped like `y`.
-    pub residual: Option<&'a [E]>,
+    /// Shaped like `y`, or what `y` holds so far.
+    pub residual: Option<Source<'a, E>>,
     /// ReLU. NaN stays NaN, as in PyTorch.
     pub relu: bool,
     /// Sums for the batch norm that follows.
@@ -34,8 +36,8 @@ pub struct Statistics<'a> {
 /// What the input gradient does with each sum `g` before it writes `dx`, in this order:
 /// `g += add`, `g = if mask > 0 { g } else { 0 }`, sums of the result as it is stored.
 pub struct GradientEpilogue<'a, E = f32> {
-    /// Another gradient of the same tensor; shaped like `dx`.
-    pub add: Option<&'a [E]>,
+    /// Another gradient of the same tensor; shaped like `dx`, or what `dx` holds so far.
+    pub add: Option<Source<'a, E>>,
     /// The stored activation after ReLU; shaped like `dx`.
     pub mask: Option<&'a [E]>,
     /// Sums for the gradient of the batch norm before.
@@ -79,8 +81,14 @@ pub(super) struct Finish {
 const STREAM_BYTES: usize = 4 << 20;
 
 /// Whether to write `target` around the caches, whose groups have so many channels.
-pub(super) fn streams<E: Element>(target: &[E], channels: usize) -> bool {
-    E::STORED == Stored::F32
+pub(super) fn streams<E: Element>(
+    target: &[E],
+    added: Option<Source<'_, E>>,
+    channels: usize,
+) -> bool {
+    // What is changed in place has just been read into the caches.
+    !matches!(added, Some(Source::InPlace))
+        && E::STORED == Stored::F32
         && STREAM_BYTES <= size_of_val(target)
         && channels.is_multiple_of(16)
         && target.as_ptr().addr().is_multiple_of(64)

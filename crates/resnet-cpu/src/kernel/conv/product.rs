@@ -11,6 +11,7 @@ use super::layout::Panel;
 use super::plan::Pass;
 use super::tile::{PanelSums, Work, run_tiles};
 use super::{ConvPlan, Epilogue, GradientEpilogue};
+use crate::kernel::lane::Source;
 use crate::kernel::prefetch::{Coming, Soon};
 use crate::threads::{DisjointMut, ThreadPool};
 
@@ -40,7 +41,7 @@ pub fn conv_forward<E: Element>(
     assert_eq!(y.len(), shape.output_len(), "y");
     assert_eq!(w.len(), plan.forward_weights_len(), "weights");
     assert_len("bias", epilogue.bias, shape.cout);
-    assert_len("residual", epilogue.residual, y.len());
+    assert_added("residual", epilogue.residual, y.len());
     let (sums, partials) = match epilogue.statistics {
         None => (Sums::None, &mut [][..]),
         Some(statistics) => {
@@ -49,12 +50,14 @@ pub fn conv_forward<E: Element>(
             (Sums::Moments { pivot: statistics.pivot.as_ptr() }, statistics.partials)
         }
     };
+    let stream = streams(y, epilogue.residual, plan.layout.cout);
+    let target = y.as_mut_ptr();
     let finish = Finish {
         stored: E::STORED,
-        target: y.as_mut_ptr().cast(),
-        stream: streams(y, plan.layout.cout),
+        target: target.cast(),
+        stream,
         bias: epilogue.bias.map_or(null(), <[f32]>::as_ptr),
-        add: epilogue.residual.map_or(null(), |residual| residual.as_ptr().cast()),
+        add: Source::pointer(epilogue.residual, target).cast(),
         relu: epilogue.relu,
         mask: null(),
         sums,
@@ -101,7 +104,7 @@ pub fn conv_input_gradient<E: Element>(
     assert_eq!(dy.len(), shape.output_len(), "dy");
     assert_eq!(dx.len(), shape.input_len(), "dx");
     assert_eq!(w_transposed.len(), plan.gradient_weights_len(), "transposed weights");
-    assert_len("add", epilogue.add, dx.len());
+    assert_added("add", epilogue.add, dx.len());
     assert_len("mask", epilogue.mask, dx.len());
     let (sums, partials) = match epilogue.sums {
         None => (Sums::None, &mut [][..]),
@@ -113,12 +116,14 @@ pub fn conv_input_gradient<E: Element>(
             (Sums::Gradient { z, mean }, sums.partials)
         }
     };
+    let stream = streams(dx, epilogue.add, plan.layout.cin);
+    let target = dx.as_mut_ptr();
     let finish = Finish {
         stored: E::STORED,
-        target: dx.as_mut_ptr().cast(),
-        stream: streams(dx, plan.layout.cin),
+        target: target.cast(),
+        stream,
         bias: null(),
-        add: epilogue.add.map_or(null(), |add| add.as_ptr().cast()),
+        add: Source::pointer(epilogue.add, target).cast(),
         relu: false,
         mask: epilogue.mask.map_or(null(), |mask| mask.as_ptr().cast()),
         sums,
@@ -148,6 +153,13 @@ pub fn conv_input_gradient<E: Element>(
 
 fn assert_len<E>(name: &str, slice: Option<&[E]>, len: usize) {
     assert!(slice.is_none_or(|slice| slice.len() == len), "{name} is not {len} long");
+}
+
+fn assert_added<E>(name: &str, source: Option<Source<'_, E>>, len: usize) {
+    match source {
+        Some(Source::From(slice)) => assert_len(name, Some(slice), len),
+        Some(Source::InPlace) | None => {}
+    }
 }
 
 /// A pass over its operands, as the tasks share it.

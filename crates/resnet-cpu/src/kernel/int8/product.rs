@@ -1,13 +1,13 @@
 //! Convolution on bytes: blocks of pixels times parts of the panels, shared out among threads.
 
 use std::ops::Range;
-use std::ptr::null;
 
 use resnet_simd::{Dot, DotKernel};
 
 use super::gather::Table;
 use super::plan::{Int8Output, Int8Plan};
 use super::tile::{Finish, Work, run_tiles};
+use crate::kernel::lane::Source;
 use crate::kernel::prefetch::{Coming, Soon};
 use crate::threads::{DisjointMut, ThreadPool};
 
@@ -20,7 +20,8 @@ pub enum Int8Target<'a> {
     Floats(&'a mut [f32]),
 }
 
-/// Convolution of bytes `x` (NHWC) with what `plan.layout()` packed; `residual` is shaped like `y`.
+/// Convolution of bytes `x` (NHWC) with what `plan.layout()` packed; `residual` is shaped like `y`, or
+/// what `y` holds so far.
 ///
 /// # Panics
 /// If a slice's length does not fit the plan, or `y` or `residual` is not of its kind.
@@ -29,7 +30,7 @@ pub fn int8_conv(
     pool: &ThreadPool,
     x: &[u8],
     packed: &[u8],
-    residual: Option<&[u8]>,
+    residual: Option<Source<'_, u8>>,
     y: Int8Target<'_>,
     scratch: &mut [u8],
 ) {
@@ -37,7 +38,9 @@ pub fn int8_conv(
     assert!(shape.input_len() <= x.len(), "x");
     assert_eq!(packed.len(), plan.layout.len(), "packed weights");
     assert_eq!(residual.is_some(), plan.adds(), "residual");
-    assert!(residual.is_none_or(|r| shape.output_len() <= r.len()), "residual");
+    if let Some(Source::From(residual)) = residual {
+        assert!(shape.output_len() <= residual.len(), "residual");
+    }
     let (target, len, output) = match y {
         Int8Target::Bytes(y) => (y.as_mut_ptr(), y.len(), Int8Output::Bytes),
         Int8Target::Floats(y) => (y.as_mut_ptr().cast(), y.len(), Int8Output::Floats),
@@ -52,7 +55,7 @@ pub fn int8_conv(
         finish: Finish {
             target,
             output,
-            residual: residual.map_or(null(), <[u8]>::as_ptr),
+            residual: Source::pointer(residual, target),
             factor: plan.residual.unwrap_or(0.0),
             channels: shape.cout,
         },

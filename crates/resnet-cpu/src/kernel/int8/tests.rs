@@ -3,6 +3,7 @@
 use resnet_core::rng::{Purpose, Stream};
 
 use super::*;
+use crate::kernel::Source;
 use crate::kernel::conv::ConvShape;
 use crate::kernel::testing::{for_machines, guarded, pools};
 use crate::kernel::window::Windows;
@@ -37,19 +38,25 @@ fn check(shape: &ConvShape, residual: Option<f32>, output: Int8Output) {
         let plan = Int8Plan::new(s, isa, &padding, residual, output).unwrap();
         let packed = plan.layout().packed(&w, &offset, &multiplier);
         let mut scratch = vec![77; plan.scratch_len(pool.threads())];
-        let added = residual.map(|_| &added[..]);
+        let elsewhere = residual.map(|_| Source::From(&added[..]));
         let found: Vec<u32> = match output {
             Int8Output::Bytes => {
-                let y = guarded(&vec![9; s.output_len()], 201, |y| {
-                    let y = Int8Target::Bytes(y);
-                    int8_conv(&plan, pool, &x, &packed, added, y, &mut scratch);
-                });
+                let mut run = |y: &[u8], added| {
+                    guarded(y, 201, |y| {
+                        let y = Int8Target::Bytes(y);
+                        int8_conv(&plan, pool, &x, &packed, added, y, &mut scratch);
+                    })
+                };
+                let y = run(&vec![9; s.output_len()], elsewhere);
+                if residual.is_some() {
+                    assert_eq!(run(&added, Some(Source::InPlace)), y, "in place, {s:?}");
+                }
                 y.into_iter().map(u32::from).collect()
             }
             Int8Output::Floats => {
                 let y = guarded(&vec![9.0; s.output_len()], 3.0, |y| {
                     let y = Int8Target::Floats(y);
-                    int8_conv(&plan, pool, &x, &packed, added, y, &mut scratch);
+                    int8_conv(&plan, pool, &x, &packed, elsewhere, y, &mut scratch);
                 });
                 y.into_iter().map(f32::to_bits).collect()
             }

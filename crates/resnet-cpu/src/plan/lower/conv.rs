@@ -62,14 +62,13 @@ impl Lowering<'_> {
         if (add, relu, bias) == (None, false, None) {
             self.may_convolve_again(out, id, (&plan, w));
         }
-        let add = add.map(|add| self.slot(add));
         let statistics = self.fusion.statistics_of[out.0 as usize].map(|norm| {
             let pivot = self.slot(self.get(norm).inputs[3]);
             let partials = self.floats(plan.forward_chunks() * 2 * plan.shape().cout);
             self.partials[out.0 as usize] = Some(partials);
             Statistics { pivot, partials }
         });
-        let y = self.out(out);
+        let (y, add) = self.out_over_added((add, node.inputs[0]), id, out);
         let scratch = self.scratch(plan.forward_scratch_len(self.threads));
         self.push(Work::Conv { plan, x, w, bias, add, relu, statistics, y, scratch });
         Ok(())
@@ -136,10 +135,10 @@ impl Lowering<'_> {
             w = u;
         }
         self.macs = cost::macs(self.graph, node);
-        let [add, mask] = [add, mask].map(|tensor| tensor.map(|tensor| self.slot(tensor)));
+        let mask = mask.map(|tensor| self.slot(tensor));
         let sums = self.fusion.sums_of[out.0 as usize]
             .map(|norm| self.grad_sums(norm, out, plan.gradient_chunks() * 2 * plan.shape().cin));
-        let dx = self.out(out);
+        let (dx, add) = self.out_over_added((add, node.inputs[0]), id, out);
         let scratch = self.scratch(plan.gradient_scratch_len(self.threads));
         self.push(Work::ConvInputGrad { plan, dy, w, add, mask, sums, dx, scratch });
         Ok(())

@@ -41,8 +41,8 @@ impl Lowering<'_> {
         let packed = self.int8_packed(node, &plan);
         self.macs = cost::macs(self.graph, node);
         let x = self.slot(node.inputs[0]);
-        let add = node.inputs.get(4).map(|&add| self.slot(add));
-        let y = self.out(node.outputs[0]);
+        let add = node.inputs.get(4).copied();
+        let (y, add) = self.out_over_added((add, node.inputs[0]), id, node.outputs[0]);
         let scratch = plan.scratch_len(self.threads);
         let scratch = (0 < scratch).then(|| self.buffer(scratch));
         self.push(Work::Int8(Int8Work::Conv { plan, x, packed, add, y, scratch }));
