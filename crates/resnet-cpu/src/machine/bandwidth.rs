@@ -49,8 +49,12 @@ pub fn bandwidth(isa: Isa, threads: usize) -> Bandwidth {
     let last_cache = Machine::detect().cache_bytes.last().map_or(0, |&bytes| bytes as usize);
     let bytes = (2 * last_cache).clamp(ARRAY_BYTES.0, ARRAY_BYTES.1);
     let len = (bytes / size_of::<f32>()).next_multiple_of(PART);
-    let (a, b) = (AlignedVec::<f32>::zeroed(len), AlignedVec::<f32>::zeroed(len));
-    let mut y = AlignedVec::<f32>::zeroed(len);
+    let mut arrays = [(); 3].map(|()| AlignedVec::<f32>::zeroed(len));
+    for array in &mut arrays {
+        // Pages that nobody has written are all the same one, which stays in the first cache.
+        pool.run_parts(array, PART, |_, part| part.fill(1.0));
+    }
+    let [a, b, mut y] = arrays;
     let rate =
         |arrays: usize, seconds: f64| (arrays * len * size_of::<f32>()) as f64 / seconds * 1e-9;
     let read = best_seconds(|| {

@@ -271,30 +271,6 @@ impl<'a> Lowering<'a> {
         }
     }
 
-    /// Where a convolution's result is to be written, and what is added to it: in place, where the
-    /// convolution at `node` reads `added` last, but not as its own input `x`. What it reads there is in
-    /// the caches when it writes.
-    fn out_over_added(
-        &mut self,
-        (added, x): (Option<TensorId>, TensorId),
-        node: NodeId,
-        out: TensorId,
-    ) -> (Slot, Option<Slot>) {
-        let Some(added) = added else { return (self.out(out), None) };
-        let last =
-            self.last_reads[added.0 as usize] == Some(self.fusion.emitted_at[node.0 as usize]);
-        // To compute again is to read again, which no graph shows.
-        let free = last && added != x && !self.recompute.enabled;
-        let slot = self.slot(added);
-        match slot {
-            Slot::Buffer(_) if free && self.aliases[out.0 as usize].is_none() => {
-                self.slots[out.0 as usize] = Some(slot);
-                (slot, Some(slot))
-            }
-            _ => (self.out(out), Some(slot)),
-        }
-    }
-
     fn push(&mut self, work: Work) {
         let macs = std::mem::take(&mut self.macs);
         self.steps.push(Step { name: self.name.clone(), work, stored: self.stored, macs });

@@ -152,18 +152,19 @@ impl Work {
             Work::Conv { plan, bias, add, relu, statistics, y, .. } => list(&[
                 (plan.tiles(Direction::Forward).is_some(), "winograd"),
                 (bias.is_some(), "bias"),
-                (add.is_some(), "add"),
-                (*add == Some(*y), "in place"),
+                (add.is_some_and(|add| add != *y), "add"),
+                (*add == Some(*y), "add in place"),
                 (*relu, "relu"),
                 (statistics.is_some(), "statistics"),
             ]),
-            Work::Int8(int8::Int8Work::Conv { add, y, .. }) => {
-                list(&[(add.is_some(), "add"), (*add == Some(*y), "in place")])
-            }
+            Work::Int8(int8::Int8Work::Conv { add, y, .. }) => list(&[
+                (add.is_some_and(|add| add != *y), "add"),
+                (*add == Some(*y), "add in place"),
+            ]),
             Work::ConvInputGrad { plan, add, mask, sums, dx, .. } => list(&[
                 (plan.tiles(Direction::InputGrad).is_some(), "winograd"),
-                (add.is_some(), "add"),
-                (*add == Some(*dx), "in place"),
+                (add.is_some_and(|add| add != *dx), "add"),
+                (*add == Some(*dx), "add in place"),
                 (mask.is_some(), "mask"),
                 (sums.is_some(), "bn sums"),
             ]),

@@ -2,8 +2,8 @@
 
 use resnet_core::build::{BuildOptions, Mode, forward};
 use resnet_core::executor::{Executor, Input, StepId, Values};
-use resnet_core::graph::Graph;
-use resnet_core::op::CrossEntropy;
+use resnet_core::graph::{Graph, Origin, TensorId};
+use resnet_core::op::{CrossEntropy, Op};
 use resnet_core::oracle;
 use resnet_core::reference::ReferenceExecutor;
 use resnet_core::step::{Targets, gradient_graph};
@@ -62,6 +62,40 @@ fn evaluation_equals_the_reference_in_every_family() {
     check_evaluation("resnet18-d", 40, 2);
     check_evaluation("seresnet50", 64, 1);
     check_evaluation("resnext50_32x4d", 64, 1);
+}
+
+#[test]
+fn a_sum_takes_the_place_of_a_residual_that_nobody_reads_later() {
+    let size = 32;
+    let mut spec = network("resnet20").unwrap();
+    (spec.input.height, spec.input.width) = (size, size);
+    let pixels = oracle::pixels(size * size * 3, 0);
+    let mut graph = forward(&spec, &BuildOptions::imagenet(1, Mode::Evaluation)).unwrap();
+    let run = |executor: &mut dyn Executor, graph: &Graph, output: &str| {
+        let step = compile(executor, graph);
+        executor.run(step, &[Input::U8(&pixels)]).unwrap();
+        (step, executor.output(step, output).unwrap())
+    };
+    let in_place = |executor: &CpuExecutor, step| {
+        executor.plan(step).to_string().matches("add in place").count()
+    };
+    let mut executor = cpu(Isa::detect(), 2);
+    let (step, logits) = run(&mut executor, &graph, "logits");
+    assert_eq!(in_place(&executor, step), 9, "{}", executor.plan(step));
+
+    let join = graph.nodes.iter().filter(|node| matches!(node.op, Op::Add)).nth(1).unwrap();
+    let relu = |id: &&TensorId| match graph.get(**id).origin {
+        Origin::Node(node, _) => matches!(graph.nodes[node.0 as usize].op, Op::Relu),
+        Origin::Input | Origin::State(_) => false,
+    };
+    let residual = *join.inputs.iter().find(relu).expect("the first block ends in a ReLU");
+    graph.outputs.push(("residual".into(), residual));
+    let mut executor = cpu(Isa::detect(), 2);
+    let (step, kept) = run(&mut executor, &graph, "residual");
+    assert_eq!(in_place(&executor, step), 8, "{}", executor.plan(step));
+    assert_eq!(executor.output(step, "logits").unwrap(), logits);
+    let (_, expected) = run(&mut ReferenceExecutor::<f64>::new(), &graph, "residual");
+    assert!(distance(&kept, &expected) < 2e-5);
 }
 
 /// Training of a network, checked, with and without recomputing: equal bits, and a smaller arena.

@@ -94,23 +94,58 @@ pub(super) fn streams<E: Element>(
         && target.as_ptr().addr().is_multiple_of(64)
 }
 
-impl Finish {
-    /// Asks for the lines that the epilogue of one pixel will read: they come while it is computed.
+/// What the epilogue of a tile will read besides its sums, asked for while the tile is computed: some pixels
+/// at a time, as requests for all of them at once would hold up the tile's own loads.
+pub(super) struct Ahead<'a> {
+    finish: &'a Finish,
+    /// Pixels not asked for yet, as [`Column`] has them.
+    targets: &'a [usize],
+    channels: Range<usize>,
+    /// How many at a time.
+    pixels: usize,
+}
+
+impl<'a> Ahead<'a> {
+    /// These pixels' channels, spread over so many times to ask.
     #[inline(always)]
-    pub(super) fn prefetch<S: Simd>(&self, s: S, target: usize, channels: Range<usize>) {
-        let z = match self.sums {
-            Sums::Gradient { z, .. } => z,
-            Sums::None | Sums::Moments { .. } => std::ptr::null(),
-        };
-        for operand in [self.add, self.mask, z] {
-            if !operand.is_null() {
-                let start = operand.wrapping_byte_add(self.stored.size() * target);
-                let bytes = self.stored.size() * channels.start..self.stored.size() * channels.end;
-                for byte in bytes.step_by(64) {
+    pub(super) fn new(
+        finish: &'a Finish,
+        targets: &'a [usize],
+        channels: Range<usize>,
+        times: usize,
+    ) -> Ahead<'a> {
+        let reads = finish.operands().iter().any(|operand| !operand.is_null());
+        let targets = if reads { targets } else { &[] };
+        // Some gradients have pixels that no tap reaches.
+        Ahead { finish, targets, channels, pixels: targets.len().div_ceil(times.max(1)) }
+    }
+
+    /// Asks for the next pixels' lines.
+    #[inline(always)]
+    pub(super) fn ask<S: Simd>(&mut self, s: S) {
+        let (now, later) = self.targets.split_at(self.pixels.min(self.targets.len()));
+        self.targets = later;
+        let size = self.finish.stored.size();
+        for &target in now {
+            for operand in self.finish.operands().into_iter().filter(|operand| !operand.is_null()) {
+                let start = operand.wrapping_byte_add(size * target);
+                for byte in (size * self.channels.start..size * self.channels.end).step_by(64) {
                     s.prefetch_far(start.wrapping_byte_add(byte).cast());
                 }
             }
         }
+    }
+}
+
+impl Finish {
+    /// The tensors that are read, or null.
+    #[inline(always)]
+    fn operands(&self) -> [*const (); 3] {
+        let z = match self.sums {
+            Sums::Gradient { z, .. } => z,
+            Sums::None | Sums::Moments { .. } => std::ptr::null(),
+        };
+        [self.add, self.mask, z]
     }
 }
 

@@ -15,7 +15,7 @@ use std::ops::Range;
 
 use resnet_simd::{Simd, Words};
 
-use super::epilogue::{Column, Finish, finish};
+use super::epilogue::{Ahead, Column, Finish, finish};
 use super::gather::{Table, Tap, zeros};
 use crate::kernel::prefetch::{Soon, TileOf};
 
@@ -173,8 +173,12 @@ unsafe fn tile<W: Words, const M: usize, const NV: usize, const NP: usize, const
     sums: &mut PanelSums,
 ) -> usize {
     if RAW {
+        let nothing = Ahead::new(work.finish, &[], 0..0, 1);
         // SAFETY: passed on; `raw` has room for the rows and a tile's overhang.
-        unsafe { multiply::<W, M, NV, NP, RAW>(words, work, row, work.raw.add(row * work.width)) };
+        unsafe {
+            let raw = work.raw.add(row * work.width);
+            multiply::<W, M, NV, NP, RAW>(words, work, row, nothing, raw);
+        }
         return M;
     }
     let (s, lanes) = (words.floats(), <W::Floats as Simd>::LANES);
@@ -183,14 +187,13 @@ unsafe fn tile<W: Words, const M: usize, const NV: usize, const NP: usize, const
     let targets = work.table.targets();
     let targets = &targets[row..work.rows.end.min(row + M)];
     let [first, second] = sums.0.each_mut().map(|sums| sums.as_mut_ptr());
-    for &target in targets {
-        let end = work.channel + work.channels.min(work.width);
-        work.finish.prefetch(s, target, work.channel..end);
-    }
+    let channels = work.channel..work.channel + work.channels.min(work.width);
+    let stretches = work.taps.len() * work.depth.div_ceil(STRETCH);
+    let ahead = Ahead::new(work.finish, targets, channels, stretches);
     // SAFETY: the buffer holds M * width <= MAX_TILE floats, all of which `multiply` writes; a
     // column's lanes count up to the panel's channels, the rest passed on.
     unsafe {
-        multiply::<W, M, NV, NP, RAW>(words, work, row, buffer);
+        multiply::<W, M, NV, NP, RAW>(words, work, row, ahead, buffer);
         let column = |at: usize, lanes: usize| Column {
             sums: buffer.add(at),
             stride: work.width,
@@ -212,12 +215,13 @@ unsafe fn tile<W: Words, const M: usize, const NV: usize, const NP: usize, const
 }
 
 /// The sums of one tile, written to `buffer` as `[M][width]`: `NV` vectors of channels and `NP` of
-/// half as many, which are summed up in pairs.
+/// half as many, which are summed up in pairs. Meanwhile asks `ahead`.
 #[inline(always)]
 unsafe fn multiply<W: Words, const M: usize, const NV: usize, const NP: usize, const RAW: bool>(
     words: W,
     work: &Work<'_>,
     row: usize,
+    mut ahead: Ahead<'_>,
     buffer: *mut f32,
 ) {
     let s = words.floats();
@@ -245,6 +249,7 @@ unsafe fn multiply<W: Words, const M: usize, const NV: usize, const NP: usize, c
             while k < work.depth / 4 * 4 {
                 let end = (k + STRETCH).min(work.depth / 4 * 4);
                 requests.make(s);
+                ahead.ask(s);
                 while k < end {
                     for u in [0, 2] {
                         sums.step(words, &rows, k + u, w.add(u * width));

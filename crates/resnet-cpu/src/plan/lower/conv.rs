@@ -144,6 +144,30 @@ impl Lowering<'_> {
         Ok(())
     }
 
+    /// Where a convolution's result is to be written, and what is added to it: in place, where the
+    /// convolution at `node` reads `added` last, but not as its own input `x`. What it reads there is in
+    /// the caches when it writes.
+    pub(super) fn out_over_added(
+        &mut self,
+        (added, x): (Option<TensorId>, TensorId),
+        node: NodeId,
+        out: TensorId,
+    ) -> (Slot, Option<Slot>) {
+        let Some(added) = added else { return (self.out(out), None) };
+        let last =
+            self.last_reads[added.0 as usize] == Some(self.fusion.emitted_at[node.0 as usize]);
+        // To compute again is to read again, which no graph shows.
+        let free = last && added != x && !self.recompute.enabled;
+        let slot = self.slot(added);
+        match slot {
+            Slot::Buffer(_) if free && self.aliases[out.0 as usize].is_none() => {
+                self.slots[out.0 as usize] = Some(slot);
+                (slot, Some(slot))
+            }
+            _ => (self.out(out), Some(slot)),
+        }
+    }
+
     pub(super) fn weight_grad(&mut self, id: NodeId) -> Result<(), ExecutorError> {
         let node = self.get(id);
         let plan = self.conv_plan(node)?;
