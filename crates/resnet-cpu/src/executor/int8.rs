@@ -4,7 +4,13 @@ use super::memory::Operands;
 use super::run::Machine;
 use crate::kernel::Source;
 use crate::kernel::int8::{self, Int8Output, Int8Target};
+use crate::plan::Slot;
 use crate::plan::int8::Int8Work;
+
+/// Bytes that are read where others are written, or in their place.
+fn source<'m>(at: &Operands<'m>, x: Slot, y: Slot) -> Source<'m, u8> {
+    if x == y { Source::InPlace } else { Source::From(at.read_bytes(x)) }
+}
 
 /// Runs one step.
 pub(super) fn work(machine: Machine<'_>, work: &Int8Work, at: &Operands<'_>) {
@@ -16,12 +22,7 @@ pub(super) fn work(machine: Machine<'_>, work: &Int8Work, at: &Operands<'_>) {
         }
         Int8Work::Conv { plan, x, packed, add, y, scratch } => {
             let (x, packed) = (at.read_bytes(*x), at.read_bytes(*packed));
-            let add =
-                add.map(
-                    |add| {
-                        if add == *y { Source::InPlace } else { Source::From(at.read_bytes(add)) }
-                    },
-                );
+            let add = add.map(|add| source(at, add, *y));
             let scratch = scratch.map_or(&mut [][..], |scratch| at.write_bytes(scratch));
             let y = match plan.output() {
                 Int8Output::Bytes => Int8Target::Bytes(at.write_bytes(*y)),

@@ -68,7 +68,7 @@ impl Lowering<'_> {
             self.partials[out.0 as usize] = Some(partials);
             Statistics { pivot, partials }
         });
-        let (y, add) = self.out_over_added((add, node.inputs[0]), id, out);
+        let (y, add) = self.out_over_added(id, out, add, &[Some(x)]);
         let scratch = self.scratch(plan.forward_scratch_len(self.threads));
         self.push(Work::Conv { plan, x, w, bias, add, relu, statistics, y, scratch });
         Ok(())
@@ -138,27 +138,29 @@ impl Lowering<'_> {
         let mask = mask.map(|tensor| self.slot(tensor));
         let sums = self.fusion.sums_of[out.0 as usize]
             .map(|norm| self.grad_sums(norm, out, plan.gradient_chunks() * 2 * plan.shape().cin));
-        let (dx, add) = self.out_over_added((add, node.inputs[0]), id, out);
+        let others = [Some(dy), mask, sums.map(|sums| sums.z)];
+        let (dx, add) = self.out_over_added(id, out, add, &others);
         let scratch = self.scratch(plan.gradient_scratch_len(self.threads));
         self.push(Work::ConvInputGrad { plan, dy, w, add, mask, sums, dx, scratch });
         Ok(())
     }
 
     /// Where a convolution's result is to be written, and what is added to it: in place, where the
-    /// convolution at `node` reads `added` last, but not as its own input `x`. What it reads there is in
-    /// the caches when it writes.
+    /// convolution at `node` reads `added` last, and not as one of its other operands. What it reads
+    /// there is in the caches when it writes.
     pub(super) fn out_over_added(
         &mut self,
-        (added, x): (Option<TensorId>, TensorId),
         node: NodeId,
         out: TensorId,
+        added: Option<TensorId>,
+        others: &[Option<Slot>],
     ) -> (Slot, Option<Slot>) {
         let Some(added) = added else { return (self.out(out), None) };
         let last =
             self.last_reads[added.0 as usize] == Some(self.fusion.emitted_at[node.0 as usize]);
         // To compute again is to read again, which no graph shows.
-        let free = last && added != x && !self.recompute.enabled;
         let slot = self.slot(added);
+        let free = last && !others.contains(&Some(slot)) && !self.recompute.enabled;
         match slot {
             Slot::Buffer(_) if free && self.aliases[out.0 as usize].is_none() => {
                 self.slots[out.0 as usize] = Some(slot);

@@ -42,7 +42,7 @@ impl Lowering<'_> {
         self.macs = cost::macs(self.graph, node);
         let x = self.slot(node.inputs[0]);
         let add = node.inputs.get(4).copied();
-        let (y, add) = self.out_over_added((add, node.inputs[0]), id, node.outputs[0]);
+        let (y, add) = self.out_over_added(id, node.outputs[0], add, &[Some(x)]);
         let scratch = plan.scratch_len(self.threads);
         let scratch = (0 < scratch).then(|| self.buffer(scratch));
         self.push(Work::Int8(Int8Work::Conv { plan, x, packed, add, y, scratch }));
