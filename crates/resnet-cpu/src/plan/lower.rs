@@ -261,9 +261,13 @@ impl<'a> Lowering<'a> {
     /// Where a tensor is to be written that may take the place of `x`: `x` itself if it lies in a
     /// buffer and this is its only reader.
     fn out_over(&mut self, x: TensorId, tensor: TensorId) -> Slot {
-        let free = self.uses[x.0 as usize] == 1 && self.aliases[tensor.0 as usize].is_none();
-        match self.slot(x) {
-            slot @ Slot::Buffer(_) if free => {
+        self.out_at(self.slot(x), self.uses[x.0 as usize] == 1, tensor)
+    }
+
+    /// Where a tensor is to be written: at `slot` if that is a buffer and `free`.
+    fn out_at(&mut self, slot: Slot, free: bool, tensor: TensorId) -> Slot {
+        match slot {
+            Slot::Buffer(_) if free && self.aliases[tensor.0 as usize].is_none() => {
                 self.slots[tensor.0 as usize] = Some(slot);
                 slot
             }

@@ -158,16 +158,10 @@ impl Lowering<'_> {
         let Some(added) = added else { return (self.out(out), None) };
         let last =
             self.last_reads[added.0 as usize] == Some(self.fusion.emitted_at[node.0 as usize]);
-        // To compute again is to read again, which no graph shows.
         let slot = self.slot(added);
+        // To compute again is to read again, which no graph shows.
         let free = last && !others.contains(&Some(slot)) && !self.recompute.enabled;
-        match slot {
-            Slot::Buffer(_) if free && self.aliases[out.0 as usize].is_none() => {
-                self.slots[out.0 as usize] = Some(slot);
-                (slot, Some(slot))
-            }
-            _ => (self.out(out), Some(slot)),
-        }
+        (self.out_at(slot, free, out), Some(slot))
     }
 
     pub(super) fn weight_grad(&mut self, id: NodeId) -> Result<(), ExecutorError> {
