@@ -380,6 +380,18 @@ fn linear_layers_of_any_batch() {
 }
 
 #[test]
+fn panels_that_are_multiplied_two_at_a_time() {
+    for rows in 1..=13 {
+        check(ConvShape::linear(rows, 37, 64));
+    }
+    for cout in [62, 65, 96, 100, 130] {
+        check(ConvShape::new((2, 9, 8, 21), cout, 1, 1, 0));
+        check(ConvShape::new((2, 9, 8, 21), cout, 3, 2, 1));
+    }
+    check(ConvShape { groups: 2, ..ConvShape::new((1, 5, 6, 24), 144, 3, 1, 1) });
+}
+
+#[test]
 fn several_blocks_and_chunks_are_reduced() {
     check(ConvShape::new((3, 30, 31, 4), 8, 3, 1, 1));
     check(ConvShape::new((3, 28, 28, 16), 9, 1, 1, 0));
@@ -392,6 +404,7 @@ fn the_number_of_threads_does_not_change_a_bit() {
         same_bits_on_threads(&Case::new(ConvShape::new((3, size, size + 2, cin), cout, 3, 1, 1)));
     }
     same_bits_on_threads(&Case::new(ConvShape::new((3, 50, 44, 3), 72, 7, 2, 3)));
+    same_bits_on_threads(&Case::new(ConvShape::new((3, 20, 21, 70), 200, 1, 1, 0)));
 }
 
 fn same_bits_on_threads(case: &Case) {

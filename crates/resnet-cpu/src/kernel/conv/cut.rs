@@ -5,7 +5,7 @@
 
 use super::ConvPlan;
 use super::plan::Pass;
-use super::tile::height_unit;
+use super::tile::{height, height_unit};
 use super::winograd::WinogradPass;
 use super::winograd_transform::Tiles;
 use super::winograd_weights::WinogradWeights;
@@ -111,7 +111,7 @@ impl ConvPlan {
             let other = Pass { tasks_per_thread, ..pass.clone() };
             return (other.parts(1) != pass.parts(1)).then_some(other);
         }
-        let blocks = pass.gather.blocks(rows, self.unit());
+        let blocks = pass.gather.blocks(rows, height(&pass.layout, self.isa.lanes()));
         // Where the panels are in the outer loop, a block is multiplied as a whole.
         let whole = pass.rows == pass.blocks.longest();
         let rows = if whole { blocks.longest() } else { pass.rows };

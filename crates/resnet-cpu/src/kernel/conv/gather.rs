@@ -252,6 +252,14 @@ impl Gather {
         element(pixels.start)..element(pixels.end)
     }
 
+    /// Floats from row to row, where those of a block are all equally far apart.
+    pub(super) fn even_pitch(&self) -> Option<usize> {
+        if self.copies_rows() {
+            return Some(self.copied_pitch());
+        }
+        self.is_contiguous().then_some(self.source.c)
+    }
+
     /// Target pixels.
     pub(super) fn pixels(&self) -> usize {
         self.images * self.height * self.width

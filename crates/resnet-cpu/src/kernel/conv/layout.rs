@@ -15,7 +15,7 @@ use resnet_simd::Isa;
 
 use super::ConvShape;
 use crate::kernel::blocks::MAX_TAPS;
-use crate::threads::{DisjointMut, ThreadPool};
+use crate::threads::{DisjointMut, ThreadPool, part};
 
 /// Panels are multiples of this width.
 const WIDTH_STEP: usize = 8;
@@ -35,6 +35,8 @@ pub struct PackedLayout {
     pub(super) taps: usize,
     /// Width of all panels of a group but the last.
     pub(super) full: usize,
+    /// Full panels that a tile multiplies together: with vectors of 16 lanes two, which are four vectors.
+    together: usize,
     /// Input and output channels of a group before merging.
     unmerged: (usize, usize),
 }
@@ -68,6 +70,7 @@ impl PackedLayout {
             cout: merge * cout,
             taps: shape.kh * shape.kw,
             full: 2 * isa.lanes(),
+            together: if isa.lanes() == 16 { 2 } else { 1 },
             unmerged: (cin, cout),
         }
     }
@@ -125,10 +128,68 @@ impl PackedLayout {
         }
     }
 
+    /// What panels can be shared out in: none of these parts two that are multiplied together.
+    pub(super) fn shares(&self) -> usize {
+        self.panels().div_ceil(self.together)
+    }
+
+    /// The panels of one of so many parts of the shares.
+    pub(super) fn share(&self, index: usize, parts: usize) -> Range<usize> {
+        let shares = part(index, parts, self.shares());
+        let together = self.together;
+        shares.start * together..(shares.end * together).min(self.panels())
+    }
+
+    /// The same, each panel multiplied alone.
+    #[must_use]
+    pub(super) fn alone(self) -> PackedLayout {
+        PackedLayout { together: 1, ..self }
+    }
+
+    /// Whether there are panels that are multiplied together.
+    pub(super) fn goes_together(&self) -> bool {
+        self.together(0..self.panels()).any(|panels| 1 < panels.len())
+    }
+
+    /// Some panels, in ranges of one or of two that are multiplied together.
+    pub(super) fn together(
+        &self,
+        mut panels: Range<usize>,
+    ) -> impl Iterator<Item = Range<usize>> + use<> {
+        let layout = *self;
+        std::iter::from_fn(move || {
+            let first = (!panels.is_empty()).then(|| layout.first_together(&panels))?;
+            panels.start = first.end;
+            Some(first)
+        })
+    }
+
+    /// The first of some panels, or the first two where these are multiplied together.
+    fn first_together(&self, panels: &Range<usize>) -> Range<usize> {
+        let end = panels.start + self.together;
+        let wide = end <= panels.end && {
+            let (first, last) = (self.panel(panels.start), self.panel(end - 1));
+            first.group == last.group && last.width == self.full
+        };
+        panels.start..if wide { end } else { panels.start + 1 }
+    }
+
+    /// The panels of such a range as one, as wide as all of them.
+    pub(super) fn joined(&self, panels: &Range<usize>) -> Panel {
+        let (first, last) = (self.panel(panels.start), self.panel(panels.end - 1));
+        let channels = last.first + last.channels - first.first;
+        Panel { channels, width: panels.len() * first.width, ..first }
+    }
+
+    /// Floats of a full panel: from one to the next.
+    pub(super) fn full_len(&self) -> usize {
+        self.taps * self.cin * self.full
+    }
+
     /// The output channels, over all groups, of some panels.
     pub(super) fn columns(&self, panels: &Range<usize>) -> Range<usize> {
-        let last = self.panel(panels.end - 1);
-        self.panel(panels.start).first..last.first + last.channels
+        let Panel { first, channels, .. } = self.joined(panels);
+        first..first + channels
     }
 
     /// Calls `f(packed index, OIHW index)` for each packed place, with `None` for those that stay 0.

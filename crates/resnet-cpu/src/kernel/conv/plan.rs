@@ -27,10 +27,19 @@ const SPARE_WAYS: usize = 2;
 /// Weights that stay in the second-level cache beside a few tiles: rows then go in the outer loop, so
 /// that the pixels' other tensors are read in the order they have in memory.
 const ROWS_FIRST_BYTES: usize = 256 << 10;
-/// Tiles of rows that are multiplied with all panels at a time.
-const ROWS_FIRST_TILES: usize = 2;
+/// Rows of a block, about, at least, and that are multiplied with all panels at a time where rows go in the
+/// outer loop.
+const MIN_BLOCK_ROWS: usize = 28;
 /// Tiles of a block: enough that building its pointers does not show.
 const TILES_PER_BLOCK: usize = 8;
+/// Source bytes and tiles of a block where panels are multiplied two at a time. Tiles are low then, and each
+/// reads the panels' weights: more of them repay bringing those into the second-level cache.
+const WIDE_BLOCK_BYTES: usize = 512 << 10;
+const WIDE_TILES_PER_BLOCK: usize = 36;
+/// Weights of two panels, at most, that stay in that cache beside a block; larger ones are multiplied alone.
+const WIDE_WEIGHT_BYTES: usize = 512 << 10;
+/// Pixels that are cut into enough blocks for many threads whatever their size; fewer into smaller ones.
+const MANY_PIXELS: usize = 64 * 6 * WIDE_TILES_PER_BLOCK;
 /// Tasks of a pass for each thread, at least, where there is work for so many: more even out what
 /// threads lose, and read (and copy) the source more often.
 const TASKS_PER_THREAD: usize = 4;
@@ -90,7 +99,7 @@ pub(super) struct Pass {
 impl Pass {
     /// Parts that the panels are cut into for so many threads; no sum depends on it.
     pub(super) fn parts(&self, threads: usize) -> usize {
-        (self.tasks_per_thread * threads).div_ceil(self.blocks.count).min(self.layout.panels())
+        (self.tasks_per_thread * threads).div_ceil(self.blocks.count).min(self.layout.shares())
     }
 }
 
@@ -353,14 +362,21 @@ fn pass_of_pairs(gather: &Gather, layout: &PackedLayout, isa: Isa) -> Option<Pas
 }
 
 fn plan_pass(gather: Gather, layout: PackedLayout, isa: Isa, words: Stored) -> Pass {
-    let unit: usize = tile::height_unit(isa.lanes());
-    let in_cache = BLOCK_BYTES / (4 * gather.source_channels());
-    let wanted = (in_cache / unit).clamp(2, TILES_PER_BLOCK) * unit;
-    let conflict = isa.lanes() == 16 && evict_each_other(unit, 4 * gather.source_channels());
+    let layout =
+        if 4 * 2 * layout.full_len() <= WIDE_WEIGHT_BYTES { layout } else { layout.alone() };
+    let height = tile::height(&layout, isa.lanes());
+    let (bytes, tiles) = match layout.goes_together() {
+        false => (BLOCK_BYTES, TILES_PER_BLOCK),
+        true if gather.pixels() < MANY_PIXELS => (WIDE_BLOCK_BYTES, WIDE_TILES_PER_BLOCK / 2),
+        true => (WIDE_BLOCK_BYTES, WIDE_TILES_PER_BLOCK),
+    };
+    let in_cache = bytes / (4 * gather.source_channels());
+    let wanted = (in_cache / height).clamp(MIN_BLOCK_ROWS.div_ceil(height), tiles) * height;
+    let conflict = isa.lanes() == 16 && evict_each_other(height, 4 * gather.source_channels());
     let gather = if conflict { gather.with_row_copy() } else { gather };
-    let blocks = gather.blocks(wanted, unit);
+    let blocks = gather.blocks(wanted, height);
     let rows_first = gather.taps.len() == 1 && 4 * layout.len() <= ROWS_FIRST_BYTES;
-    let rows = if rows_first { ROWS_FIRST_TILES * unit } else { blocks.longest() };
+    let rows = if rows_first { MIN_BLOCK_ROWS / height * height } else { blocks.longest() };
     let coming = Coming::of(gather.pixels(), gather.reads_all());
     let tasks_per_thread = TASKS_PER_THREAD;
     Pass { gather, words, layout, blocks, tasks_per_thread, rows, coming }

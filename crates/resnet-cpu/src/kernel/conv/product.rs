@@ -256,17 +256,19 @@ impl WordsKernel for Task<'_> {
             let source = (self.product.source, self.product.stored());
             pass.gather.fill(s, source, pixels.clone(), self.scratch, &mut table);
         }
-        let (rows, panels) = (table.targets().len(), layout.panels());
-        let all = part * panels / parts..(part + 1) * panels / parts;
+        let (rows, all) = (table.targets().len(), layout.share(part, parts));
+        let count = layout.together(all.clone()).count();
         for first in all.clone().step_by(MAX_PANELS) {
             let panels = first..all.end.min(first + MAX_PANELS);
-            let mut sums = [const { PanelSums([[0.0; 32]; 2]) }; MAX_PANELS];
+            let mut sums = [const { PanelSums::ZERO }; MAX_PANELS];
             for row in (0..rows).step_by(pass.rows) {
                 let group = row..rows.min(row + pass.rows);
                 let start = pixels.start + group.start;
                 let after = self.product.rows_after(start..start + group.len());
-                for (index, sums) in panels.clone().zip(&mut sums) {
-                    let panel = layout.panel(index);
+                for (index, (panels, sums)) in
+                    layout.together(panels.clone()).zip(&mut sums).enumerate()
+                {
+                    let panel = layout.joined(&panels);
                     let work = Work {
                         table: &table,
                         rows: group.clone(),
@@ -275,11 +277,10 @@ impl WordsKernel for Task<'_> {
                         depth: pass.gather.depth,
                         offset: panel.group * layout.cin,
                         weights: self.product.weights.wrapping_add(panel.start),
+                        apart: layout.full_len(),
                         coming: match pass.coming {
                             Coming::Weights => self.product.weights_after(&panel),
-                            Coming::Rows | Coming::Nothing => {
-                                after.share(index - all.start, all.len())
-                            }
+                            Coming::Rows | Coming::Nothing => after.share(index, count),
                         },
                         width: panel.width,
                         channel: panel.first,
@@ -295,8 +296,8 @@ impl WordsKernel for Task<'_> {
                 }
             }
             if !matches!(self.product.finish.sums, Sums::None) {
-                for (index, sums) in panels.zip(&sums) {
-                    self.store_sums(block, &layout.panel(index), sums, channels);
+                for (panels, sums) in layout.together(panels).zip(&sums) {
+                    self.store_sums(block, &layout.joined(&panels), sums, channels);
                 }
             }
         }

@@ -1,9 +1,11 @@
 //! The inner product: a tile of pixels times a panel of channels, whole reduction in registers.
 //!
-//! Heights follow from the registers. AVX-512 has 32: 14 pixels x 2 vectors = 28 sums, 2 weights, 1
-//! broadcast; 9 pixels x (1 vector and 1 in pairs), as the compiler keeps the broadcasts of pairs in
-//! registers of their own. AVX2 has 16: 6 x 2 = 12 sums, 2 weights, 1 broadcast, or 12 x 1. Rests take
-//! lower tiles; a tile that is higher than the rest computes its last pixel again and writes it once.
+//! Heights follow from the registers. AVX-512 has 32: 6 pixels x 4 vectors, two panels at a time, = 24
+//! sums, 4 weights, 1 broadcast; of a panel alone 14 x 2 = 28 sums, which take 16 loads instead of 10 and
+//! more pointers than there are registers for; 9 pixels x (1 vector and 1 in pairs), as the compiler keeps
+//! the broadcasts of pairs in registers of their own. AVX2 has 16: 6 x 2 = 12 sums, 2 weights, 1
+//! broadcast, or 12 x 1. Rests take lower tiles; a tile that is higher than the rest computes its last
+//! pixel again and writes it once.
 //!
 //! With 16 lanes, eight channels would fill half a vector. They share one with themselves: even lanes
 //! sum up even inputs, odd lanes odd ones (two neighbours of a row are one broadcast of 64 bits), and
@@ -15,6 +17,7 @@ use std::ops::Range;
 
 use resnet_simd::{Simd, Words};
 
+use super::PackedLayout;
 use super::epilogue::{Ahead, Column, Finish, finish};
 use super::gather::{Table, Tap, zeros};
 use crate::kernel::prefetch::{Soon, TileOf};
@@ -25,7 +28,7 @@ const MAX_TILE: usize = 14 * 32;
 const PREFETCH: usize = 512;
 
 /// Steps of the reduction between two requests for what comes next.
-const STRETCH: usize = 8;
+const STRETCH: usize = 16;
 
 /// Tiles of one block and panel.
 #[derive(Clone)]
@@ -41,6 +44,8 @@ pub(super) struct Work<'a> {
     pub(super) offset: usize,
     /// The panel's weights, `[tap][depth][width]`: words of what the rows' words are.
     pub(super) weights: *const f32,
+    /// Words from there to those of the other panel, where two are multiplied together.
+    pub(super) apart: usize,
     /// What is read next, weights or rows: asked for meanwhile.
     pub(super) coming: Soon,
     pub(super) width: usize,
@@ -54,14 +59,23 @@ pub(super) struct Work<'a> {
     pub(super) accumulate: bool,
 }
 
-/// Two running sums for each channel of a panel.
+/// Two running sums for each channel of a panel, or of two that are multiplied together.
 #[repr(align(64))]
-pub(super) struct PanelSums(pub(super) [[f32; 32]; 2]);
+pub(super) struct PanelSums(pub(super) [[f32; 64]; 2]);
+
+impl PanelSums {
+    pub(super) const ZERO: PanelSums = PanelSums([[0.0; 64]; 2]);
+}
 
 #[repr(align(64))]
 struct Buffer([std::mem::MaybeUninit<f32>; MAX_TILE]);
 
-/// The unit that block sizes are a multiple of: all full tiles of so many lanes fit it.
+/// Rows of a layout's full tiles: what its blocks are a multiple of.
+pub(super) fn height(layout: &PackedLayout, lanes: usize) -> usize {
+    if layout.goes_together() { 6 } else { height_unit(lanes) }
+}
+
+/// The unit that block sizes are a multiple of: all full tiles of single panels of so many lanes fit it.
 pub(super) fn height_unit(lanes: usize) -> usize {
     if lanes == 16 { 14 } else { 12 }
 }
@@ -81,11 +95,12 @@ pub(super) unsafe fn run_tiles<W: Words, const RAW: bool>(
     // SAFETY: passed on. Each tile shape's width is the panel's.
     unsafe {
         match (<W::Floats as Simd>::LANES, work.width) {
+            (16, 64) => tiles_6::<W, 4, RAW>(words, work, sums),
             (16, 32) => tiles_14::<W, 2, 0, RAW>(words, work, sums),
             (16, 24) => tiles_9::<W, RAW>(words, work, sums),
             (16, 16) => tiles_14::<W, 1, 0, RAW>(words, work, sums),
             (16, 8) => tiles_14::<W, 0, 1, RAW>(words, work, sums),
-            (8, 16) => tiles_6::<W, RAW>(words, work, sums),
+            (8, 16) => tiles_6::<W, 2, RAW>(words, work, sums),
             (8, 8) => tiles_12::<W, RAW>(words, work, sums),
             (lanes, width) => unreachable!("no tile of width {width} for {lanes} lanes"),
         }
@@ -149,16 +164,20 @@ unsafe fn tiles_12<W: Words, const RAW: bool>(words: W, work: &Work<'_>, sums: &
 }
 
 #[inline(always)]
-unsafe fn tiles_6<W: Words, const RAW: bool>(words: W, work: &Work<'_>, sums: &mut PanelSums) {
+unsafe fn tiles_6<W: Words, const NV: usize, const RAW: bool>(
+    words: W,
+    work: &Work<'_>,
+    sums: &mut PanelSums,
+) {
     let Range { start: mut row, end: rows } = work.rows;
     while row < rows {
         // SAFETY: passed on; a tile overhangs the rows by 13 at most.
         unsafe {
             row += match rows - row {
-                5.. => tile::<W, 6, 2, 0, RAW>(words, work, row, sums),
-                3..=4 => tile::<W, 4, 2, 0, RAW>(words, work, row, sums),
-                2 => tile::<W, 2, 2, 0, RAW>(words, work, row, sums),
-                _ => tile::<W, 1, 2, 0, RAW>(words, work, row, sums),
+                5.. => tile::<W, 6, NV, 0, RAW>(words, work, row, sums),
+                3..=4 => tile::<W, 4, NV, 0, RAW>(words, work, row, sums),
+                2 => tile::<W, 2, NV, 0, RAW>(words, work, row, sums),
+                _ => tile::<W, 1, NV, 0, RAW>(words, work, row, sums),
             }
         }
     }
@@ -225,7 +244,7 @@ unsafe fn multiply<W: Words, const M: usize, const NV: usize, const NP: usize, c
     buffer: *mut f32,
 ) {
     let s = words.floats();
-    let width = width::<W::Floats, NV, NP>();
+    let width = panel_width::<W::Floats, NV, NP>();
     let tile = TileOf { before: row - work.rows.start, rows: M, all: work.rows.len() };
     let mut requests = work.coming.requests(tile, (STRETCH, work.taps.len() * work.depth));
     let mut sums = Sums { whole: [[s.splat(0.0); NV]; M], pairs: [[s.splat(0.0); NP]; M] };
@@ -252,8 +271,8 @@ unsafe fn multiply<W: Words, const M: usize, const NV: usize, const NP: usize, c
                 ahead.ask(s);
                 while k < end {
                     for u in [0, 2] {
-                        sums.step(words, &rows, k + u, w.add(u * width));
-                        sums.step(words, &rows, k + u + 1, w.add((u + 1) * width));
+                        sums.step(words, &rows, k + u, (w.add(u * width), work.apart));
+                        sums.step(words, &rows, k + u + 1, (w.add((u + 1) * width), work.apart));
                         sums.step_pairs(words, &rows, k + u, w.add(u * width));
                     }
                     w = w.add(4 * width);
@@ -261,7 +280,7 @@ unsafe fn multiply<W: Words, const M: usize, const NV: usize, const NP: usize, c
                 }
             }
             while k < work.depth {
-                sums.step(words, &rows, k, w);
+                sums.step(words, &rows, k, (w, work.apart));
                 match (k % 2 == 0, k + 1 < work.depth) {
                     (true, true) => sums.step_pairs(words, &rows, k, w),
                     (true, false) => sums.step_last(words, &rows, k, w),
@@ -275,6 +294,12 @@ unsafe fn multiply<W: Words, const M: usize, const NV: usize, const NP: usize, c
     }
     // SAFETY: the caller's buffer holds M * width floats.
     unsafe { sums.store(s, buffer) };
+}
+
+/// Words of a row of one panel's weights: a panel is two vectors wide at most.
+const fn panel_width<S: Simd, const NV: usize, const NP: usize>() -> usize {
+    let (width, full) = (width::<S, NV, NP>(), 2 * S::LANES);
+    if full < width { full } else { width }
 }
 
 /// Floats of a row of sums.
@@ -298,13 +323,19 @@ impl<S: Simd, const M: usize, const NV: usize, const NP: usize> Sums<S, M, NV, N
         words: W,
         rows: &[*const f32; M],
         k: usize,
-        w: *const f32,
+        (w, apart): (*const f32, usize),
     ) {
         let s = words.floats();
+        let panel = panel_width::<S, NV, NP>();
         // SAFETY: `k` is less than the depth, and `w` points to a row of weights, as the caller says.
         unsafe {
-            let weights: [S::F32; NV] = std::array::from_fn(|j| s.load_ptr(w.add(j * S::LANES)));
-            for line in 0..width::<S, NV, NP>().div_ceil(16) {
+            let weights: [S::F32; NV] = std::array::from_fn(|j| {
+                let j = j * S::LANES;
+                s.load_ptr(w.add(j / panel * apart + j % panel))
+            });
+            // The panels of a wide tile are few enough to come from a cache, and read every six rows.
+            let lines = if panel < width::<S, NV, NP>() { 0 } else { panel.div_ceil(16) };
+            for line in 0..lines {
                 s.prefetch(w.wrapping_add(PREFETCH + 16 * line));
             }
             for (row, sums) in rows.iter().zip(&mut self.whole) {

@@ -10,8 +10,8 @@ use std::ops::Range;
 
 use resnet_simd::{Element, Kernel, Simd, Stored, bf16};
 
-pub(super) use self::tile::accumulate;
 use self::tile::{ASK_EVERY, INPUTS};
+pub(super) use self::tile::{EvenRows, Operands, accumulate};
 use super::gather::Table;
 use super::{ConvPlan, PackedLayout};
 use crate::threads::{DisjointMut, ThreadPool, part};
@@ -95,7 +95,7 @@ impl Parts {
         let (gather, layout) = (&plan.weights.gather, &plan.layout);
         let for_threads = (TASKS_PER_THREAD * threads).div_ceil(plan.weights.chunks);
         let parts = for_threads.max((4 * layout.len()).div_ceil(MAX_SUMS_BYTES));
-        let panels = |depth: usize| parts.div_ceil(depth).min(layout.panels());
+        let panels = |depth: usize| parts.div_ceil(depth).min(layout.shares());
         // Each part of the inputs reads all of `dy`, each part of the panels all of `x`.
         let read = |depth: &usize| depth * layout.cout + panels(*depth) * gather.depth;
         let single = gather.taps.len() == 1 && layout.groups == 1;
@@ -115,7 +115,9 @@ impl ConvPlan {
     /// panels of `dy`.
     pub(super) fn weight_thread_len(&self, threads: usize) -> usize {
         let split = &self.weights;
-        let panels = self.layout.panels().div_ceil(Parts::new(self, threads).panels);
+        let parts = Parts::new(self, threads);
+        let panels = (0..parts.panels).map(|index| self.layout.share(index, parts.panels).len());
+        let panels = panels.max().unwrap_or(0);
         self.weight_band_len() + panels * split.blocks.longest() * self.layout.full
     }
 
@@ -179,6 +181,22 @@ struct Gradient<'a> {
 // SAFETY: tasks read `x` and `dy`, which the caller of `conv_weight_gradient` lends for the whole run.
 unsafe impl Sync for Gradient<'_> {}
 
+impl<'a> Gradient<'a> {
+    /// Some sums of the partials, zero where they start.
+    ///
+    /// # Safety
+    /// Nobody else has them.
+    #[inline(always)]
+    unsafe fn sums(&self, range: Range<usize>, start: bool) -> &'a mut [f32] {
+        // SAFETY: passed on.
+        let sums = unsafe { self.partials.slice(range) };
+        if start {
+            sums.fill(0.0);
+        }
+        sums
+    }
+}
+
 /// One chunk of pixels, some panels, some taps.
 struct Task<'a> {
     gradient: &'a Gradient<'a>,
@@ -197,7 +215,7 @@ impl Kernel for Task<'_> {
         let (chunk, rest) = (self.task / parts.count(), self.task % parts.count());
         let (rest, tap_part) = (rest / parts.taps, rest % parts.taps);
         let (depth_part, panel_part) = (rest / parts.panels, rest % parts.panels);
-        let panels = part(panel_part, parts.panels, layout.panels());
+        let panels = layout.share(panel_part, parts.panels);
         let taps = part(tap_part, parts.taps, gather.taps.len());
         let units = part(depth_part, parts.depth, gather.depth.div_ceil(DEPTH_STEP));
         let depth = units.start * DEPTH_STEP..(units.end * DEPTH_STEP).min(gather.depth);
@@ -230,25 +248,33 @@ impl Kernel for Task<'_> {
                     Stored::Bf16 => pack_panels::<S, bf16>(s, dy.cast(), layout, cut, packed_dy),
                 }
             }
-            for (index, packed_dy) in panels.clone().zip(packed_dy.chunks_exact(panel_len)) {
-                let panel = layout.panel(index);
+            for together in layout.together(panels.clone()) {
+                let panel = layout.panel(together.start);
+                let dy = packed_dy[(together.start - panels.start) * panel_len..].as_ptr();
+                let (len, offset) =
+                    (depth.len() * panel.width, panel.group * layout.cin + depth.start);
                 for tap in taps.clone() {
                     let row = gather.taps[tap].index * gather.depth + depth.start;
                     let start = chunk * layout.len() + panel.start + row * panel.width;
-                    let len = depth.len() * panel.width;
-                    // SAFETY: a task is alone with its chunk, inputs, panels and taps.
-                    let dw = unsafe { self.gradient.partials.slice(start..start + len) };
-                    if block == blocks.start {
-                        dw.fill(0.0);
-                    }
-                    let rows = &table.tap(tap)[..range.len()];
+                    let sums = |index: usize| {
+                        let start = start + (index - together.start) * layout.full_len();
+                        // SAFETY: a task is alone with its chunk, inputs, panels and taps.
+                        unsafe { self.gradient.sums(start..start + len, block == blocks.start) }
+                    };
+                    let pointers = &table.tap(tap)[..range.len()];
+                    let operands = Operands { rows: pointers, offset, dy, apart: panel_len };
+                    let dw = (panel.width, together.clone().map(sums));
                     // SAFETY: the pointers are valid for a row of the source, of which the group's
                     // and the part's channels are a part; `packed_dy` has a row for each, `dw` one
                     // for each input.
                     unsafe {
-                        let offset = panel.group * layout.cin + depth.start;
-                        let dy = packed_dy.as_ptr();
-                        accumulate(s, panel.width, rows, (offset, dy), dw, &mut ahead);
+                        match gather.even_pitch() {
+                            None => accumulate(s, operands, dw, &mut ahead),
+                            Some(pitch) => {
+                                let rows = EvenRows::new(pointers, pitch);
+                                accumulate(s, operands.with_rows(rows), dw, &mut ahead);
+                            }
+                        }
                     }
                 }
             }

@@ -93,7 +93,7 @@ impl Block<'_> {
                 true => self.multiply_few(s, inputs, index, products),
                 false => self.multiply(s, (&table, count), &panel, fresh, products),
             }
-            let mut sums = PanelSums([[0.0; 32]; 2]);
+            let mut sums = PanelSums::ZERO;
             let (tiles, to) = ((first, count), (&mut *outputs, &mut sums));
             match pass.tiles {
                 Tiles::Two => self.finish_tiles::<Two, S>(s, tiles, panel, products, to),
@@ -158,7 +158,7 @@ impl Block<'_> {
     ) {
         let (pass, cin) = (self.shared.pass, self.shared.pass.source[2]);
         let in_run = pass.transforms_in_run();
-        let mut sums = PanelSums([[0.0; 32]; 2]);
+        let mut sums = PanelSums::ZERO;
         let pairs = !panel.width.is_multiple_of(S::LANES);
         let slice = if in_run || pairs { FRESH_DEPTH } else { cin };
         for offset in (0..cin).step_by(slice) {
@@ -179,6 +179,7 @@ impl Block<'_> {
                     depth,
                     offset,
                     weights: weights.wrapping_add(product * stride),
+                    apart: 0,
                     coming: self.coming(panel, offset + depth, (product, count)),
                     width: panel.width,
                     channel: panel.first,

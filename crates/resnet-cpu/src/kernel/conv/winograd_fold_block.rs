@@ -57,7 +57,7 @@ impl Block<'_> {
         assert!(count.next_multiple_of(MAX_GROUP) * strides.tile <= strides.column);
         assert!(SIDE * strides.row <= inputs.len() && SUMS_LEN <= rows.len());
         for panel in self.panels.clone().map(|index| pass.layout.panel(index)) {
-            let mut sums = PanelSums([[0.0; 32]; 2]);
+            let mut sums = PanelSums::ZERO;
             for part in (0..count).step_by(TILES) {
                 let tiles = TILES.min(count - part);
                 let mut part_of = |column: usize| Part {

@@ -21,10 +21,10 @@ use std::ops::Range;
 
 use resnet_simd::{Element, Isa, Kernel, Simd, Stored, bf16};
 
-use super::gather::{Table, zeros};
+use super::gather::zeros;
 use super::layout::Panel;
 use super::plan::own_cache_bytes;
-use super::weight_gradient::{Ahead, accumulate};
+use super::weight_gradient::{Ahead, EvenRows, Operands, accumulate};
 use super::winograd::{InputStrides, WinogradPass};
 use super::winograd_transform::{
     Four, MAX_TRANSFORMED, ThreeTaps, Tiles, Two, output_gradient_square, weight_gradient_square,
@@ -393,27 +393,32 @@ impl Kernel for Multiply<'_> {
     fn run<S: Simd>(self, s: S) {
         let (weights, count) = (self.gradient.weights, self.count);
         let layout = weights.layout();
-        let mut table = Table::new();
-        // SAFETY: inside `inputs`, of which each row of the table is `cin` floats.
-        unsafe {
-            let inputs = self.block.inputs.add(self.product * weights.input_stride());
-            table.fill_matrix(inputs, (1, 0), (count, weights.forward.row_stride()));
-        }
-        let rows = &table.tap(0)[..count];
+        let pitch = weights.forward.row_stride();
+        // SAFETY: inside `inputs`.
+        let start = unsafe { self.block.inputs.add(self.product * weights.input_stride()) };
+        let rows = EvenRows { next: start, pitch, count };
         let chunk = self.chunk * weights.forward.transformed_len();
-        for panel in self.panels.clone().map(|index| layout.panel(index)) {
-            let start = chunk + weights.sums_start(&panel, self.product);
-            // SAFETY: a task is alone with its chunk, product and panels.
-            let sums = unsafe { self.gradient.sums.slice(start..start + layout.cin * panel.width) };
-            if self.starts {
-                sums.fill(0.0);
-            }
+        for together in layout.together(self.panels.clone()) {
+            let sums = |index: usize| {
+                let panel = layout.panel(index);
+                let start = chunk + weights.sums_start(&panel, self.product);
+                let len = layout.cin * panel.width;
+                // SAFETY: a task is alone with its chunk, product and panels.
+                let sums = unsafe { self.gradient.sums.slice(start..start + len) };
+                if self.starts {
+                    sums.fill(0.0);
+                }
+                sums
+            };
+            let panel = layout.panel(together.start);
             let first = panel.start / (9 * layout.cin) * weights.block_tiles;
-            // SAFETY: the panel's rows of this product lie inside `outputs`, one for each row of the
-            // table, which are valid for `cin` floats.
+            // SAFETY: the panel's rows of this product lie inside `outputs`, one for each of `inputs`, which
+            // has `cin` floats.
             unsafe {
                 let dy = self.block.outputs.add(self.product * weights.output_stride() + first);
-                accumulate(s, panel.width, rows, (0, dy), sums, &mut Ahead::default());
+                let apart = layout.full * weights.block_tiles;
+                let operands = Operands { rows, offset: 0, dy: dy.cast_const(), apart };
+                accumulate(s, operands, (panel.width, together.map(sums)), &mut Ahead::default());
             }
         }
     }

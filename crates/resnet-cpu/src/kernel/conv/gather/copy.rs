@@ -95,6 +95,11 @@ impl Gather {
         }
     }
 
+    /// Floats from row to row, where each pixel is copied to a row of its own.
+    pub(super) fn copied_pitch(&self) -> usize {
+        self.source.c + ROW_GAP
+    }
+
     /// Pointers into the copied band: from column `b` of its grid row `a`.
     pub(super) fn run_in_copy(
         &self,
