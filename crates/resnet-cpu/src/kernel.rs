@@ -30,4 +30,5 @@ pub mod subsample;
 mod sums;
 #[cfg(test)]
 mod testing;
+mod together;
 pub mod window;

@@ -15,7 +15,8 @@ use resnet_simd::Isa;
 
 use super::ConvShape;
 use crate::kernel::blocks::MAX_TAPS;
-use crate::threads::{DisjointMut, ThreadPool, part};
+use crate::kernel::together;
+use crate::threads::{DisjointMut, ThreadPool};
 
 /// Panels are multiples of this width.
 const WIDTH_STEP: usize = 8;
@@ -135,9 +136,7 @@ impl PackedLayout {
 
     /// The panels of one of so many parts of the shares.
     pub(super) fn share(&self, index: usize, parts: usize) -> Range<usize> {
-        let shares = part(index, parts, self.shares());
-        let together = self.together;
-        shares.start * together..(shares.end * together).min(self.panels())
+        together::share(index, parts, self.panels(), self.together)
     }
 
     /// The same, each panel multiplied alone.
@@ -154,24 +153,13 @@ impl PackedLayout {
     /// Some panels, in ranges of one or of two that are multiplied together.
     pub(super) fn together(
         &self,
-        mut panels: Range<usize>,
+        panels: Range<usize>,
     ) -> impl Iterator<Item = Range<usize>> + use<> {
         let layout = *self;
-        std::iter::from_fn(move || {
-            let first = (!panels.is_empty()).then(|| layout.first_together(&panels))?;
-            panels.start = first.end;
-            Some(first)
+        together::together(panels, self.together, move |panels| {
+            let (first, last) = (layout.panel(panels.start), layout.panel(panels.end - 1));
+            first.group == last.group && last.width == layout.full
         })
-    }
-
-    /// The first of some panels, or the first two where these are multiplied together.
-    fn first_together(&self, panels: &Range<usize>) -> Range<usize> {
-        let end = panels.start + self.together;
-        let wide = end <= panels.end && {
-            let (first, last) = (self.panel(panels.start), self.panel(end - 1));
-            first.group == last.group && last.width == self.full
-        };
-        panels.start..if wide { end } else { panels.start + 1 }
     }
 
     /// The panels of such a range as one, as wide as all of them.

@@ -8,9 +8,12 @@
 //! it does not matter what bytes a row is followed by. Columns stand in the order of
 //! [`resnet_simd::pair_column`]. Small groups are merged, with zeros between them.
 
+use std::ops::Range;
+
 use resnet_simd::{AlignedVec, Isa, pair_column};
 
 use crate::kernel::conv::ConvShape;
+use crate::kernel::together;
 
 /// The narrowest panel: a pair of vectors of eight lanes.
 const NARROW: usize = 16;
@@ -90,7 +93,40 @@ impl Int8Layout {
         self.width
     }
 
-    fn panel_bytes(&self) -> usize {
+    /// Panels that a tile multiplies together, at most: with vectors of 16 lanes two, which are four vectors.
+    fn most_together(&self) -> usize {
+        if self.width == 32 { 2 } else { 1 }
+    }
+
+    /// Whether there are panels that are multiplied together.
+    pub(super) fn goes_together(&self) -> bool {
+        self.together(0..self.panels()).any(|panels| 1 < panels.len())
+    }
+
+    /// What panels can be shared out in: none of these parts two that are multiplied together.
+    pub(super) fn shares(&self) -> usize {
+        self.panels().div_ceil(self.most_together())
+    }
+
+    /// The panels of one of so many parts of the shares.
+    pub(super) fn share(&self, index: usize, parts: usize) -> Range<usize> {
+        together::share(index, parts, self.panels(), self.most_together())
+    }
+
+    /// Some panels, in ranges of one or of two that are multiplied together: all of their channels count.
+    pub(super) fn together(
+        &self,
+        panels: Range<usize>,
+    ) -> impl Iterator<Item = Range<usize>> + use<> {
+        let layout = *self;
+        together::together(panels, self.most_together(), move |panels| {
+            let (first, last) = (layout.panel(panels.start), layout.panel(panels.end - 1));
+            first.group == last.group && last.channels == layout.width
+        })
+    }
+
+    /// Bytes from a panel to the next.
+    pub(super) fn panel_bytes(&self) -> usize {
         self.width * (8 + 4 * self.taps() * self.words())
     }
 

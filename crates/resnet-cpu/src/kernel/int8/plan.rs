@@ -77,7 +77,7 @@ impl Int8Plan {
         }
         let gather = Gather::new(shape);
         let layout = Int8Layout::new(shape, isa, gather.rows_as_taps);
-        let unit = tile::height_unit(isa.dot_lanes());
+        let unit = tile::height_unit(&layout, isa.dot_lanes());
         let in_cache = BLOCK_BYTES / (shape.stride * shape.stride * cin) / unit;
         let most = if gather.copies { TILES_PER_COPY } else { TILES_PER_BLOCK };
         let blocks = gather.blocks(in_cache.clamp(2, most) * unit, unit);
@@ -102,7 +102,7 @@ impl Int8Plan {
 
     /// Parts that the panels are cut into for so many threads; no sum depends on it.
     pub(super) fn parts(&self, threads: usize) -> usize {
-        (TASKS_PER_THREAD * threads).div_ceil(self.blocks.count).min(self.layout.panels())
+        (TASKS_PER_THREAD * threads).div_ceil(self.blocks.count).min(self.layout.shares())
     }
 
     /// The geometry.

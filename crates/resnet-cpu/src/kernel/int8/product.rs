@@ -130,29 +130,32 @@ impl DotKernel for Task<'_> {
         unsafe {
             plan.gather.fill(*source, &plan.padding, range.clone(), self.scratch, &mut table);
         }
-        let (rows, panels) = (range.len(), plan.layout.panels());
-        let panel_len = plan.layout.len() / panels;
-        let panels = part * panels / parts..(part + 1) * panels / parts;
+        let (rows, layout) = (range.len(), &plan.layout);
+        let panels = layout.share(part, *parts);
+        let count = layout.together(panels.clone()).count();
         for row in (0..rows).step_by(plan.rows) {
             let group = row..rows.min(row + plan.rows);
             let start = range.start + group.start;
             let after = self.product.rows_after(start..start + group.len());
-            for (at, panel) in panels.clone().map(|index| plan.layout.panel(index)).enumerate() {
+            for (at, together) in layout.together(panels.clone()).enumerate() {
+                let (panel, len) = (layout.panel(together.start), layout.panel_bytes());
                 let work = Work {
                     table: &table,
                     first_pixel: range.start,
                     rows: group.clone(),
-                    taps: plan.layout.taps(),
-                    words: plan.layout.words(),
-                    offset: panel.group * plan.layout.cin,
+                    taps: layout.taps(),
+                    words: layout.words(),
+                    offset: panel.group * layout.cin,
                     packed: packed.wrapping_add(panel.start),
+                    apart: (together.len() == 2).then_some(len),
                     coming: match plan.coming {
                         Coming::Weights => {
-                            Soon::new(packed.wrapping_add(panel.start + panel_len), panel_len)
+                            let len = together.len() * len;
+                            Soon::new(packed.wrapping_add(panel.start + len), len)
                         }
-                        Coming::Rows | Coming::Nothing => after.share(at, panels.len()),
+                        Coming::Rows | Coming::Nothing => after.share(at, count),
                     },
-                    width: plan.layout.width(),
+                    width: layout.width(),
                     channel: panel.first,
                     channels: panel.channels,
                     finish,

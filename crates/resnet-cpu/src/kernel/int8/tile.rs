@@ -1,13 +1,15 @@
 //! The inner product on bytes: a tile of pixels times a panel, whole reduction in registers.
 //!
-//! Heights follow from the registers. AVX-512 has 32: 14 pixels x 2 vectors = 28 sums, 2 weights, 1
-//! broadcast. AVX2 has 16, and needs three for a product: 4 x 2 = 8 sums.
+//! Heights follow from the registers. AVX-512 has 32: 6 pixels x 4 vectors, two panels at a time, = 24
+//! sums, 4 weights, 1 broadcast; of a panel alone 14 x 2 = 28 sums, which take more loads (see the tiles of
+//! floats). AVX2 has 16, and needs three for a product: 4 x 2 = 8 sums.
 
 use std::ops::Range;
 
 use resnet_simd::{Dot, Simd};
 
 use super::gather::Table;
+use super::layout::Int8Layout;
 use super::plan::Int8Output;
 use crate::kernel::prefetch::{Soon, TileOf};
 
@@ -42,6 +44,8 @@ pub(super) struct Work<'a> {
     pub(super) offset: usize,
     /// The panel's numbers.
     pub(super) packed: *const u8,
+    /// Bytes from there to those of the other panel, where two are multiplied together.
+    pub(super) apart: Option<usize>,
     /// What is read next, numbers of a panel or rows: asked for meanwhile.
     pub(super) coming: Soon,
     pub(super) width: usize,
@@ -61,8 +65,8 @@ impl Work<'_> {
 }
 
 /// The unit that block sizes are a multiple of: all full tiles fit it.
-pub(super) fn height_unit(lanes: usize) -> usize {
-    if lanes == 16 { 14 } else { 12 }
+pub(super) fn height_unit(layout: &Int8Layout, lanes: usize) -> usize {
+    if lanes == 16 && !layout.goes_together() { 14 } else { 12 }
 }
 
 /// All tiles of a block and panel.
@@ -78,45 +82,60 @@ pub(super) unsafe fn run_tiles<D: Dot>(d: D, work: &Work<'_>) {
     while row < rows {
         // SAFETY: passed on; a tile overhangs the rows by 13 at most.
         unsafe {
-            row += if <D::Floats as Simd>::REGISTERS == 32 {
-                match rows - row {
-                    11.. => tile::<D, 14>(d, work, row),
-                    5..=10 => tile::<D, 7>(d, work, row),
-                    3..=4 => tile::<D, 4>(d, work, row),
-                    2 => tile::<D, 2>(d, work, row),
-                    _ => tile::<D, 1>(d, work, row),
-                }
-            } else {
-                match rows - row {
-                    3.. => tile::<D, 4>(d, work, row),
-                    2 => tile::<D, 2>(d, work, row),
-                    _ => tile::<D, 1>(d, work, row),
-                }
+            row += match (<D::Floats as Simd>::REGISTERS, work.apart.is_some(), rows - row) {
+                (_, true, 5..) => tile::<D, 6, 2>(d, work, row),
+                (_, true, 3..=4) => tile::<D, 4, 2>(d, work, row),
+                (_, true, 2) => tile::<D, 2, 2>(d, work, row),
+                (_, true, _) => tile::<D, 1, 2>(d, work, row),
+                (32, false, 11..) => tile::<D, 14, 1>(d, work, row),
+                (32, false, 5..=10) => tile::<D, 7, 1>(d, work, row),
+                (_, false, 3..) => tile::<D, 4, 1>(d, work, row),
+                (_, false, 2) => tile::<D, 2, 1>(d, work, row),
+                (_, false, _) => tile::<D, 1, 1>(d, work, row),
             }
         }
     }
 }
 
-/// One tile of up to `M` pixels from `row` on; returns `M`.
+/// One tile of up to `M` pixels from `row` on, of `P` panels; returns `M`.
 #[inline(always)]
-unsafe fn tile<D: Dot, const M: usize>(d: D, work: &Work<'_>, row: usize) -> usize {
+unsafe fn tile<D: Dot, const M: usize, const P: usize>(d: D, work: &Work<'_>, row: usize) -> usize {
     // SAFETY: passed on.
     unsafe {
-        let sums = multiply::<D, M>(d, work, row);
+        let sums = multiply::<D, M, P>(d, work, row);
         let rows = M.min(work.rows.end - row);
-        finish(d, work, row, &sums, rows);
+        for (p, sums) in sums.iter().enumerate() {
+            let packed = work.packed.wrapping_add(p * work.apart.unwrap_or(0));
+            let panel = Panel { packed, channel: work.channel + p * work.width };
+            finish(d, (work, panel), row, sums, rows);
+        }
     }
     M
 }
 
+/// Of which panel sums are finished.
+#[derive(Clone, Copy)]
+struct Panel {
+    /// Its numbers.
+    packed: *const u8,
+    channel: usize,
+}
+
 /// The sums of one tile, offsets included.
 #[inline(always)]
-unsafe fn multiply<D: Dot, const M: usize>(d: D, work: &Work<'_>, row: usize) -> [[D::I32; 2]; M] {
-    // SAFETY: pointers and the panel are valid as the caller promises; a step from tap to tap leads to
+unsafe fn multiply<D: Dot, const M: usize, const P: usize>(
+    d: D,
+    work: &Work<'_>,
+    row: usize,
+) -> [[[D::I32; 2]; M]; P] {
+    let apart = work.apart.unwrap_or(0);
+    // SAFETY: pointers and the panels are valid as the caller promises; a step from tap to tap leads to
     // what the next one reads.
     unsafe {
-        let offsets = work.packed.cast::<i32>();
-        let mut sums = [[d.load_sums(offsets), d.load_sums(offsets.add(D::SUMS))]; M];
+        let mut sums: [[[D::I32; 2]; M]; P] = std::array::from_fn(|p| {
+            let offsets = work.packed.add(p * apart).cast::<i32>();
+            [[d.load_sums(offsets), d.load_sums(offsets.add(D::SUMS))]; M]
+        });
         let mut w = work.packed.add(8 * work.width).cast::<i8>();
         let tile = TileOf { before: row - work.rows.start, rows: M, all: work.rows.len() };
         let mut requests = work.coming.requests(tile, (4, work.taps * work.words));
@@ -127,14 +146,14 @@ unsafe fn multiply<D: Dot, const M: usize>(d: D, work: &Work<'_>, row: usize) ->
             let mut at = start;
             while at + 16 <= end {
                 for u in 0..4 {
-                    step(d, &mut sums, &rows, at + 4 * u, w.add(u * 8 * D::SUMS));
+                    step(d, &mut sums, &rows, at + 4 * u, (w.add(u * 8 * D::SUMS), apart));
                 }
                 requests.make(d.floats());
                 w = w.add(4 * 8 * D::SUMS);
                 at += 16;
             }
             while at < end {
-                step(d, &mut sums, &rows, at, w);
+                step(d, &mut sums, &rows, at, (w, apart));
                 w = w.add(8 * D::SUMS);
                 at += 4;
             }
@@ -148,26 +167,33 @@ unsafe fn multiply<D: Dot, const M: usize>(d: D, work: &Work<'_>, row: usize) ->
     }
 }
 
-/// The word at byte `at` of each row times one row of weights.
+/// The word at byte `at` of each row times one row of weights of each panel.
 #[inline(always)]
-unsafe fn step<D: Dot, const M: usize>(
+unsafe fn step<D: Dot, const M: usize, const P: usize>(
     d: D,
-    sums: &mut [[D::I32; 2]; M],
+    sums: &mut [[[D::I32; 2]; M]; P],
     rows: &[*const u8; M],
     at: usize,
-    w: *const i8,
+    (w, apart): (*const i8, usize),
 ) {
     // SAFETY: the word lies in each of the `M` rows, and `w` points to a row of weights, as the caller
     // says.
     unsafe {
-        let weights = [d.load_weights(w), d.load_weights(w.add(4 * D::SUMS))];
-        for line in 0..(8 * D::SUMS).div_ceil(64) {
-            d.floats().prefetch(w.wrapping_add(PREFETCH + 64 * line).cast());
+        let weights: [[_; 2]; P] = std::array::from_fn(|p| {
+            let w = w.add(p * apart);
+            [d.load_weights(w), d.load_weights(w.add(4 * D::SUMS))]
+        });
+        if P == 1 {
+            for line in 0..(8 * D::SUMS).div_ceil(64) {
+                d.floats().prefetch(w.wrapping_add(PREFETCH + 64 * line).cast());
+            }
         }
-        for (row, sums) in rows.iter().zip(sums) {
+        for (m, row) in rows.iter().enumerate() {
             let x = d.splat4(row.add(at));
-            sums[0] = d.dot(sums[0], x, weights[0]);
-            sums[1] = d.dot(sums[1], x, weights[1]);
+            for (sums, weights) in sums.iter_mut().zip(&weights) {
+                sums[m][0] = d.dot(sums[m][0], x, weights[0]);
+                sums[m][1] = d.dot(sums[m][1], x, weights[1]);
+            }
         }
     }
 }
@@ -176,7 +202,7 @@ unsafe fn step<D: Dot, const M: usize>(
 #[inline(always)]
 unsafe fn finish<D: Dot, const M: usize>(
     d: D,
-    work: &Work<'_>,
+    (work, panel): (&Work<'_>, Panel),
     row: usize,
     sums: &[[D::I32; 2]; M],
     rows: usize,
@@ -186,12 +212,16 @@ unsafe fn finish<D: Dot, const M: usize>(
     // SAFETY: passed on; whole pairs are moved only where all of a panel's channels count.
     unsafe {
         match (f.output, f.residual.is_null()) {
-            (Int8Output::Bytes, true) if whole => whole_tile::<D, M, false>(d, work, row, sums),
-            (Int8Output::Bytes, false) if whole => whole_tile::<D, M, true>(d, work, row, sums),
+            (Int8Output::Bytes, true) if whole => {
+                whole_tile::<D, M, false>(d, (work, panel), row, sums)
+            }
+            (Int8Output::Bytes, false) if whole => {
+                whole_tile::<D, M, true>(d, (work, panel), row, sums)
+            }
             // A copy, since only arrays whose places are known stay in registers.
             (Int8Output::Bytes | Int8Output::Floats, _) => {
                 let sums = *sums;
-                rests(d, work, row, &sums[..rows]);
+                rests(d, (work, panel), row, &sums[..rows]);
             }
         }
     }
@@ -199,10 +229,10 @@ unsafe fn finish<D: Dot, const M: usize>(
 
 /// What a tile's epilogue multiplies its sums by.
 #[inline(always)]
-unsafe fn multipliers<D: Dot>(d: D, work: &Work<'_>) -> [<D::Floats as Simd>::F32; 2] {
+unsafe fn multipliers<D: Dot>(d: D, width: usize, panel: Panel) -> [<D::Floats as Simd>::F32; 2] {
     // SAFETY: multipliers lie behind the panel's offsets.
     unsafe {
-        let first = work.packed.add(4 * work.width).cast::<f32>();
+        let first = panel.packed.add(4 * width).cast::<f32>();
         [d.floats().load_ptr(first), d.floats().load_ptr(first.add(D::SUMS))]
     }
 }
@@ -213,15 +243,15 @@ unsafe fn multipliers<D: Dot>(d: D, work: &Work<'_>) -> [<D::Floats as Simd>::F3
 #[inline(always)]
 unsafe fn whole_tile<D: Dot, const M: usize, const ADD: bool>(
     d: D,
-    work: &Work<'_>,
+    (work, panel): (&Work<'_>, Panel),
     row: usize,
     sums: &[[D::I32; 2]; M],
 ) {
     let (s, f) = (d.floats(), work.finish);
-    let at = (work.first_pixel + row) * f.channels + work.channel;
+    let at = (work.first_pixel + row) * f.channels + panel.channel;
     // SAFETY: the target and the residual are valid for the panel's channels of each pixel.
     unsafe {
-        let multipliers = multipliers(d, work);
+        let multipliers = multipliers(d, work.width, panel);
         let factor = s.splat(f.factor);
         let (mut target, mut residual) = (f.target.add(at), f.residual.wrapping_add(at));
         for two in 0..M.div_ceil(2) {
@@ -249,13 +279,13 @@ unsafe fn whole_tile<D: Dot, const M: usize, const ADD: bool>(
 
 /// [`finish`] for the last rows or channels, and for real numbers.
 #[inline(always)]
-unsafe fn rests<D: Dot>(d: D, work: &Work<'_>, row: usize, sums: &[[D::I32; 2]]) {
+unsafe fn rests<D: Dot>(d: D, (work, panel): (&Work<'_>, Panel), row: usize, sums: &[[D::I32; 2]]) {
     let (s, f) = (d.floats(), work.finish);
     let valid = work.channels.min(work.width);
-    let mut at = (work.first_pixel + row) * f.channels + work.channel;
+    let mut at = (work.first_pixel + row) * f.channels + panel.channel;
     // SAFETY: the target and the residual are valid for `valid` channels of each pixel.
     unsafe {
-        let multipliers = multipliers(d, work);
+        let multipliers = multipliers(d, work.width, panel);
         let factor = s.splat(f.factor);
         for sums in sums {
             let mut pair = [
