@@ -31,7 +31,8 @@ pub(super) struct Finish {
     pub(super) channels: usize,
 }
 
-/// Tiles of one block and panel.
+/// Tiles of one block and panel, or two that are multiplied together.
+#[derive(Clone)]
 pub(super) struct Work<'a> {
     pub(super) table: &'a Table,
     /// The output pixel of the table's row 0.
@@ -106,19 +107,11 @@ unsafe fn tile<D: Dot, const M: usize, const P: usize>(d: D, work: &Work<'_>, ro
         let rows = M.min(work.rows.end - row);
         for (p, sums) in sums.iter().enumerate() {
             let packed = work.packed.wrapping_add(p * work.apart.unwrap_or(0));
-            let panel = Panel { packed, channel: work.channel + p * work.width };
-            finish(d, (work, panel), row, sums, rows);
+            let panel = Work { packed, channel: work.channel + p * work.width, ..work.clone() };
+            finish(d, &panel, row, sums, rows);
         }
     }
     M
-}
-
-/// Of which panel sums are finished.
-#[derive(Clone, Copy)]
-struct Panel {
-    /// Its numbers.
-    packed: *const u8,
-    channel: usize,
 }
 
 /// The sums of one tile, offsets included.
@@ -202,7 +195,7 @@ unsafe fn step<D: Dot, const M: usize, const P: usize>(
 #[inline(always)]
 unsafe fn finish<D: Dot, const M: usize>(
     d: D,
-    (work, panel): (&Work<'_>, Panel),
+    work: &Work<'_>,
     row: usize,
     sums: &[[D::I32; 2]; M],
     rows: usize,
@@ -212,16 +205,12 @@ unsafe fn finish<D: Dot, const M: usize>(
     // SAFETY: passed on; whole pairs are moved only where all of a panel's channels count.
     unsafe {
         match (f.output, f.residual.is_null()) {
-            (Int8Output::Bytes, true) if whole => {
-                whole_tile::<D, M, false>(d, (work, panel), row, sums)
-            }
-            (Int8Output::Bytes, false) if whole => {
-                whole_tile::<D, M, true>(d, (work, panel), row, sums)
-            }
+            (Int8Output::Bytes, true) if whole => whole_tile::<D, M, false>(d, work, row, sums),
+            (Int8Output::Bytes, false) if whole => whole_tile::<D, M, true>(d, work, row, sums),
             // A copy, since only arrays whose places are known stay in registers.
             (Int8Output::Bytes | Int8Output::Floats, _) => {
                 let sums = *sums;
-                rests(d, (work, panel), row, &sums[..rows]);
+                rests(d, work, row, &sums[..rows]);
             }
         }
     }
@@ -229,10 +218,10 @@ unsafe fn finish<D: Dot, const M: usize>(
 
 /// What a tile's epilogue multiplies its sums by.
 #[inline(always)]
-unsafe fn multipliers<D: Dot>(d: D, width: usize, panel: Panel) -> [<D::Floats as Simd>::F32; 2] {
+unsafe fn multipliers<D: Dot>(d: D, work: &Work<'_>) -> [<D::Floats as Simd>::F32; 2] {
     // SAFETY: multipliers lie behind the panel's offsets.
     unsafe {
-        let first = panel.packed.add(4 * width).cast::<f32>();
+        let first = work.packed.add(4 * work.width).cast::<f32>();
         [d.floats().load_ptr(first), d.floats().load_ptr(first.add(D::SUMS))]
     }
 }
@@ -243,15 +232,15 @@ unsafe fn multipliers<D: Dot>(d: D, width: usize, panel: Panel) -> [<D::Floats a
 #[inline(always)]
 unsafe fn whole_tile<D: Dot, const M: usize, const ADD: bool>(
     d: D,
-    (work, panel): (&Work<'_>, Panel),
+    work: &Work<'_>,
     row: usize,
     sums: &[[D::I32; 2]; M],
 ) {
     let (s, f) = (d.floats(), work.finish);
-    let at = (work.first_pixel + row) * f.channels + panel.channel;
+    let at = (work.first_pixel + row) * f.channels + work.channel;
     // SAFETY: the target and the residual are valid for the panel's channels of each pixel.
     unsafe {
-        let multipliers = multipliers(d, work.width, panel);
+        let multipliers = multipliers(d, work);
         let factor = s.splat(f.factor);
         let (mut target, mut residual) = (f.target.add(at), f.residual.wrapping_add(at));
         for two in 0..M.div_ceil(2) {
@@ -279,13 +268,13 @@ unsafe fn whole_tile<D: Dot, const M: usize, const ADD: bool>(
 
 /// [`finish`] for the last rows or channels, and for real numbers.
 #[inline(always)]
-unsafe fn rests<D: Dot>(d: D, (work, panel): (&Work<'_>, Panel), row: usize, sums: &[[D::I32; 2]]) {
+unsafe fn rests<D: Dot>(d: D, work: &Work<'_>, row: usize, sums: &[[D::I32; 2]]) {
     let (s, f) = (d.floats(), work.finish);
     let valid = work.channels.min(work.width);
-    let mut at = (work.first_pixel + row) * f.channels + panel.channel;
+    let mut at = (work.first_pixel + row) * f.channels + work.channel;
     // SAFETY: the target and the residual are valid for `valid` channels of each pixel.
     unsafe {
-        let multipliers = multipliers(d, work.width, panel);
+        let multipliers = multipliers(d, work);
         let factor = s.splat(f.factor);
         for sums in sums {
             let mut pair = [

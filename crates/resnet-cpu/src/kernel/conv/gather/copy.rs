@@ -91,7 +91,7 @@ impl Gather {
                 // A line beyond the end, for tiles that read past a run's last float.
                 rows * band.width * band.pitch + 16
             }
-            SourceCopy::Rows => blocks.longest() * (self.source.c + ROW_GAP),
+            SourceCopy::Rows => blocks.longest() * self.copied_pitch(),
         }
     }
 
