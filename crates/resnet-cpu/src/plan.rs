@@ -14,7 +14,7 @@ mod work;
 use resnet_core::graph::StateRole;
 use resnet_simd::Stored;
 
-pub use self::work::{Dims, GradSums, Residual, Statistics, Work};
+pub use self::work::{Dims, GradSums, NormGradient, Residual, Statistics, Work};
 use crate::kernel::conv::PackedLayout;
 
 /// Where a value lives while a plan runs.

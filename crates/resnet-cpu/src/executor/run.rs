@@ -8,14 +8,14 @@ use super::int8;
 use super::memory::Operands;
 use crate::kernel::conv::{
     Epilogue, GradientEpilogue, GradientSums, Statistics, conv_forward, conv_input_gradient,
-    conv_weight_gradient,
+    conv_norm_gradients, conv_weight_gradient,
 };
 use crate::kernel::norm::{self, Activation, Affine, Join, Mask};
 use crate::kernel::{
     Source, average_pool, bias, channel_scale, dropout, elementwise, global_pool, input, loss,
     max_pool, optimizer, subsample,
 };
-use crate::plan::{Layout, Output, Residual, Slot, Step, Work};
+use crate::plan::{GradSums, Layout, NormGradient, Output, Residual, Slot, Step, Work};
 use crate::threads::ThreadPool;
 
 /// What kernels run on.
@@ -35,6 +35,35 @@ fn affine<'m>(at: &Operands<'m>, coefficients: Slot) -> Affine<'m> {
     let both = at.read(coefficients);
     let (scale, shift) = both.split_at(both.len() / 2);
     Affine { scale, shift }
+}
+
+/// What an input gradient does with its sums.
+fn gradient_epilogue<'m, E: Element>(
+    at: &Operands<'m>,
+    dx: Slot,
+    add: Option<Slot>,
+    mask: Option<Slot>,
+    sums: Option<GradSums>,
+) -> GradientEpilogue<'m, E> {
+    let sums = sums.map(|s| GradientSums {
+        z: at.activations(s.z),
+        mean: at.read(s.mean),
+        partials: at.write(s.partials),
+    });
+    let add = add.map(|slot| source::<E>(at, slot, dx));
+    GradientEpilogue { add, mask: mask.map(|slot| at.activations::<E>(slot)), sums }
+}
+
+/// What the gradient by a batch norm's input is made of besides `g`, in whose place it may be written.
+fn norm_gradient<'m, E: Element>(
+    at: &Operands<'m>,
+    from: NormGradient,
+) -> (norm::Centred<'m, E>, norm::Coefficients<'m>) {
+    let all = at.read(from.coefficients);
+    let third = all.len() / 3;
+    let (a, b, c) = (&all[..third], &all[third..2 * third], &all[2 * third..]);
+    let input = norm::Centred { z: at.activations(from.z), mean: at.read(from.mean) };
+    (input, norm::Coefficients { a, b, c })
 }
 
 /// Runs one step.
@@ -83,20 +112,22 @@ fn work<E: Element>(machine: Machine<'_>, work: &Work, at: &Operands<'_>) {
             conv_forward(plan, pool, x, w, epilogue, y, scratch);
         }
         Work::ConvInputGrad { plan, dy, w, add, mask, sums, dx, scratch } => {
-            let sums = sums.map(|s| GradientSums {
-                z: at.activations(s.z),
-                mean: at.read(s.mean),
-                partials: at.write(s.partials),
-            });
-            let add = add.map(|slot| source::<E>(at, slot, *dx));
-            let mask = mask.map(|slot| at.activations::<E>(slot));
-            let epilogue = GradientEpilogue { add, mask, sums };
+            let epilogue = gradient_epilogue::<E>(at, *dx, *add, *mask, *sums);
             let (dy, w, scratch) = (at.activations(*dy), at.read(*w), at.write_if(*scratch));
             conv_input_gradient(plan, pool, dy, w, epilogue, at.activations_mut(*dx), scratch);
         }
         Work::ConvWeightGrad { plan, x, dy, dw, scratch } => {
             let (x, dy) = (at.activations::<E>(*x), at.activations(*dy));
             conv_weight_gradient(plan, pool, x, dy, at.write(*dw), at.write_if(*scratch));
+        }
+        Work::ConvGradients { plan, x, dy, w, add, mask, sums, dw, dx, scratch } => {
+            let epilogue = gradient_epilogue::<E>(at, *dx, *add, *mask, *sums);
+            let (input, by) = norm_gradient(at, *dy);
+            let dy = norm::InputGradient { g: at.activations(dy.g), input, by };
+            let operands = (at.activations(*x), dy);
+            let (results, scratch) =
+                ((at.write(*dw), at.activations_mut(*dx)), at.write_if(*scratch));
+            conv_norm_gradients(plan, pool, operands, at.read(*w), epilogue, results, scratch);
         }
         Work::NormStatistics { .. }
         | Work::NormFinish { .. }
@@ -229,13 +260,9 @@ fn norm_work<E: Element>(machine: Machine<'_>, work: &Work, at: &Operands<'_>) {
                 norm::grad_finish(*rows, sums, parameters, out);
             }
         }
-        Work::NormGradApply { g, z, mean, coefficients, dz } => {
-            let all = at.read(*coefficients);
-            let third = all.len() / 3;
-            let (a, b, c) = (&all[..third], &all[third..2 * third], &all[2 * third..]);
-            let input = norm::Centred { z: at.activations(*z), mean: at.read(*mean) };
-            let by = norm::Coefficients { a, b, c };
-            let masked = (source::<E>(at, *g, *dz), Mask::Open);
+        Work::NormGradApply { from, dz } => {
+            let (input, by) = norm_gradient::<E>(at, *from);
+            let masked = (source::<E>(at, from.g, *dz), Mask::Open);
             norm::grad_apply(isa, pool, masked, input, by, at.activations_mut(*dz));
         }
         Work::RunningRstd { eps, var, rstd } => {

@@ -22,6 +22,7 @@
 mod cut;
 mod epilogue;
 mod gather;
+mod gradients;
 mod layout;
 mod pairs;
 mod plan;
@@ -41,6 +42,7 @@ mod winograd_weights;
 
 pub use cut::{Cut, Direction};
 pub use epilogue::{Epilogue, GradientEpilogue, GradientSums, Statistics};
+pub use gradients::conv_norm_gradients;
 pub use layout::PackedLayout;
 pub use plan::{ConvPlan, UnsupportedConv};
 pub use product::{conv_forward, conv_input_gradient};

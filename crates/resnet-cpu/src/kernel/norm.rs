@@ -17,8 +17,8 @@
 
 pub use apply::{Activation, Affine, Join, apply};
 pub use backward::{
-    Centred, Coefficients, Gradients, Mask, Sums, grad_apply, grad_finish, grad_finish_frozen,
-    grad_mask_sums, grad_mask_sums_pair, grad_sums,
+    Centred, Coefficients, Gradients, InputGradient, Mask, Sums, grad_apply, grad_finish,
+    grad_finish_frozen, grad_mask_sums, grad_mask_sums_pair, grad_sums,
 };
 pub use statistics::{BatchStats, Parameters, Running, affine_of_running, finish, statistics};
 

@@ -6,6 +6,8 @@ mod int8;
 mod norm;
 mod recompute;
 
+use std::collections::HashMap;
+
 use resnet_core::graph::{Graph, Node, NodeId, Origin, TensorId};
 use resnet_core::op::{DType, Op};
 use resnet_core::{cost, executor::ExecutorError};
@@ -14,7 +16,7 @@ use resnet_simd::{Isa, Stored};
 use self::recompute::Recompute;
 use super::choose::Purpose;
 use super::fuse::{self, Fusion, Group};
-use super::{Buffer, Dims, Layout, Output, Plan, Slot, StateUse, Step, Work};
+use super::{Buffer, Dims, Layout, NormGradient, Output, Plan, Slot, StateUse, Step, Work};
 use super::{arena, fuse::Residual as NodeResidual};
 use crate::kernel::Rows;
 use crate::kernel::conv::ConvPlan;
@@ -69,9 +71,18 @@ pub(super) struct Lowering<'a> {
     steps: Vec<Step>,
     states: Vec<StateUse>,
     recompute: Recompute,
+    /// By the gradient that is not stored.
+    joint: HashMap<TensorId, Joint>,
     name: String,
     stored: Stored,
     macs: u64,
+}
+
+/// Both gradients of a convolution, to be computed in one step where the input's stands.
+#[derive(Clone, Copy, Debug)]
+struct Joint {
+    dw: NodeId,
+    dy: NormGradient,
 }
 
 /// How an engine stores a tensor of real numbers; of others nothing depends on it.
@@ -104,6 +115,7 @@ impl<'a> Lowering<'a> {
             steps: Vec::new(),
             states: Vec::new(),
             recompute: Recompute::default(),
+            joint: HashMap::new(),
             name: String::new(),
             stored: Stored::F32,
             macs: 0,

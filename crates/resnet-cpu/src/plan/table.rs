@@ -26,7 +26,8 @@ impl Plan {
         let scratch = match &self.steps[step].work {
             Work::Conv { scratch, .. }
             | Work::ConvInputGrad { scratch, .. }
-            | Work::ConvWeightGrad { scratch, .. } => *scratch,
+            | Work::ConvWeightGrad { scratch, .. }
+            | Work::ConvGradients { scratch, .. } => *scratch,
             Work::Int8(work) => work.scratch(),
             _ => None,
         };
@@ -105,6 +106,7 @@ impl Work {
             Work::Conv { .. } => "conv",
             Work::ConvInputGrad { .. } => "conv dx",
             Work::ConvWeightGrad { .. } => "conv dw",
+            Work::ConvGradients { .. } => "conv dw dx",
             Work::BiasGrad { .. } => "bias grad",
             Work::NormStatistics { .. } => "bn statistics",
             Work::NormFinish { .. } => "bn finish",
@@ -168,6 +170,13 @@ impl Work {
                 (mask.is_some(), "mask"),
                 (sums.is_some(), "bn sums"),
             ]),
+            Work::ConvGradients { add, mask, sums, dx, .. } => list(&[
+                (true, "bn grad"),
+                (add.is_some_and(|add| add != *dx), "add"),
+                (*add == Some(*dx), "add in place"),
+                (mask.is_some(), "mask"),
+                (sums.is_some(), "bn sums"),
+            ]),
             Work::NormApply { residual, relu, z, y, .. } => list(&[
                 (matches!(residual, super::Residual::Plain(_)), "add"),
                 (matches!(residual, super::Residual::Norm { .. }), "bn + add"),
@@ -175,7 +184,7 @@ impl Work {
                 (z == y, "in place"),
             ]),
             Work::MaskedGrad { sums, .. } => list(&[(sums.is_some(), "bn sums")]),
-            Work::NormGradApply { g, dz, .. } => list(&[(g == dz, "in place")]),
+            Work::NormGradApply { from, dz } => list(&[(from.g == *dz, "in place")]),
             _ => String::new(),
         }
     }

@@ -31,6 +31,19 @@ pub struct GradSums {
     pub partials: Slot,
 }
 
+/// The gradient by a batch norm's input, `a * g + b * (z - mean) + c`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NormGradient {
+    /// The gradient by its output.
+    pub g: Slot,
+    /// Its input.
+    pub z: Slot,
+    /// The batch's mean.
+    pub mean: Slot,
+    /// a, b and c of each channel.
+    pub coefficients: Slot,
+}
+
 /// What a normalising pass adds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Residual {
@@ -113,6 +126,20 @@ pub enum Work {
         dw: Slot,
         scratch: Option<Slot>,
     },
+    /// Both of a convolution, from the gradient by the input of the batch norm behind it, which is not
+    /// stored.
+    ConvGradients {
+        plan: Box<ConvPlan>,
+        x: Slot,
+        dy: NormGradient,
+        w: Slot,
+        add: Option<Slot>,
+        mask: Option<Slot>,
+        sums: Option<GradSums>,
+        dw: Slot,
+        dx: Slot,
+        scratch: Option<Slot>,
+    },
     /// Sum over everything but channels.
     BiasGrad {
         rows: Rows,
@@ -178,12 +205,9 @@ pub enum Work {
         dbeta: Slot,
         coefficients: Slot,
     },
-    /// `dz = a * g + b * (z - mean) + c`; `dz` may be `g`.
+    /// Writes the gradient by a batch norm's input; `dz` may be `g`.
     NormGradApply {
-        g: Slot,
-        z: Slot,
-        mean: Slot,
-        coefficients: Slot,
+        from: NormGradient,
         dz: Slot,
     },
     /// `rstd` of the running variance.
@@ -387,6 +411,13 @@ impl Work {
             Work::ConvWeightGrad { x, dy, dw, scratch, .. } => {
                 (vec![*x, *dy], all(&[*dw], &[*scratch]))
             }
+            Work::ConvGradients { x, dy, w, add, mask, sums, dw, dx, scratch, .. } => (
+                all(
+                    &[*x, dy.g, dy.z, dy.mean, dy.coefficients, *w],
+                    &[*add, *mask, sums.map(|s| s.z), sums.map(|s| s.mean)],
+                ),
+                all(&[*dw, *dx], &[sums.map(|s| s.partials), *scratch]),
+            ),
             Work::NormStatistics { z, statistics, .. } => {
                 (vec![*z, statistics.pivot], vec![statistics.partials])
             }
@@ -417,7 +448,7 @@ impl Work {
             Work::NormGradFinish { partials, gamma, rstd, dgamma, dbeta, coefficients, .. } => {
                 (vec![*partials, *gamma, *rstd], vec![*dgamma, *dbeta, *coefficients])
             }
-            Work::NormGradApply { g, z, mean, coefficients, dz, .. } => {
+            Work::NormGradApply { from: NormGradient { g, z, mean, coefficients }, dz } => {
                 (vec![*g, *z, *mean, *coefficients], vec![*dz])
             }
             Work::SigmoidGrad { dy: a, y: b, dx: y }

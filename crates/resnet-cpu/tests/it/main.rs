@@ -7,5 +7,6 @@ mod conv;
 #[allow(dead_code, reason = "the reference's tests read the rest of it")]
 #[path = "../../../resnet-core/tests/it/fixture.rs"]
 mod fixture;
+mod gradients;
 mod networks;
 mod parity;

@@ -70,7 +70,7 @@ impl ConvPlan {
 
     /// The same plan with one direction cut otherwise, or none where that comes to the same cut.
     pub fn with_cut(&self, direction: Direction, cut: Cut) -> Option<ConvPlan> {
-        let mut plan = self.clone();
+        let mut plan = ConvPlan { shares_blocks: false, ..self.clone() };
         match direction {
             Direction::Forward => match &self.winograd_forward {
                 Some(pass) => plan.winograd_forward = Some(self.cut_tiles(pass, cut)?),

@@ -17,7 +17,7 @@ use resnet_simd::{Simd, Stored, bf16};
 
 use self::copy::{SourceCopy, copy_rows};
 use super::ConvShape;
-use crate::kernel::blocks::{Blocks, MAX_ROWS, TABLE_LEN, TILE_OVERHANG};
+use crate::kernel::blocks::{Blocks, MAX_ROWS, MAX_TAPS, TABLE_LEN, TILE_OVERHANG};
 
 /// The most channels that padding has zeros for.
 pub(super) const MAX_PADDED_CHANNELS: usize = 16_384;
@@ -30,8 +30,17 @@ pub(super) fn zeros() -> *const f32 {
     ZEROS.as_ptr()
 }
 
-/// The taps of a plain matrix product.
-pub(super) static ONE_TAP: [Tap; 1] = [Tap { dy: 0, dx: 0, index: 0 }];
+/// Taps that do not shift: of a plain matrix product the first, of one whose rows lie in several matrices
+/// one for each of these.
+pub(super) static STILL_TAPS: [Tap; MAX_TAPS] = {
+    let mut taps = [Tap { dy: 0, dx: 0, index: 0 }; MAX_TAPS];
+    let mut index = 0;
+    while index < MAX_TAPS {
+        taps[index].index = index;
+        index += 1;
+    }
+    taps
+};
 
 /// Up to this many floats a row of the kernel, the padded copy costs less than short runs do.
 const MAX_COPIED_RUN: usize = 32;
@@ -124,6 +133,13 @@ impl Table {
                 let row = row.min(rows.0 - 1);
                 pointer.write(start.wrapping_add(tap * matrices.1 + row * rows.1));
             }
+        }
+    }
+
+    /// Lets the rows' targets be those of neighbouring pixels, of so many channels, from `first` on.
+    pub(super) fn target_pixels(&mut self, first: usize, channels: usize) {
+        for (row, target) in self.targets[..self.rows].iter_mut().enumerate() {
+            target.write((first + row) * channels);
         }
     }
 
@@ -221,12 +237,17 @@ impl Gather {
         })
     }
 
-    /// Whether a block's pixels follow each other in the source without a gap.
-    pub(super) fn is_contiguous(&self) -> bool {
+    /// Whether each target pixel reads the source's of the same number, and that alone.
+    pub(super) fn is_pointwise(&self) -> bool {
         self.taps.len() == 1
-            && self.copy == SourceCopy::None
             && self.step == 1
             && (self.height, self.width) == (self.source.h, self.source.w)
+            && !matches!(self.copy, SourceCopy::Band(_))
+    }
+
+    /// Whether a block's pixels follow each other in the source without a gap, where they are read.
+    pub(super) fn is_contiguous(&self) -> bool {
+        self.is_pointwise() && self.copy == SourceCopy::None
     }
 
     /// Whether neighbouring pixels together read all of a stretch of the source, where it is.

@@ -127,6 +127,8 @@ pub struct ConvPlan {
     pub(super) winograd_gradient: Option<WinogradPass>,
     pub(super) winograd_weights: Option<WinogradWeights>,
     pub(super) weights: WeightSplit,
+    /// Whether both gradients have the same blocks, so that they can be computed together.
+    pub(super) shares_blocks: bool,
 }
 
 impl ConvPlan {
@@ -165,7 +167,7 @@ impl ConvPlan {
         let winograd_forward = tiles
             .filter(|tiles| tiles.fit(shape, Direction::Forward))
             .map(|tiles| WinogradPass::forward(shape, layout, tiles, isa));
-        let plan = ConvPlan {
+        let mut plan = ConvPlan {
             shape: *shape,
             isa,
             stored,
@@ -176,7 +178,9 @@ impl ConvPlan {
             winograd_gradient: None,
             winograd_weights: None,
             weights,
+            shares_blocks: false,
         };
+        plan.share_blocks();
         Ok(plan.with_gradient_tiles(tiles).with_weight_tiles(tiles))
     }
 

@@ -3,10 +3,10 @@
 use std::ops::Range;
 use std::ptr::{null, null_mut};
 
-use resnet_simd::{Element, Simd, Stored, Words, WordsKernel};
+use resnet_simd::{Element, Isa, Simd, Stored, Words, WordsKernel};
 
 use super::epilogue::{Finish, Sums, streams};
-use super::gather::Table;
+use super::gather::{STILL_TAPS, Table};
 use super::layout::Panel;
 use super::plan::Pass;
 use super::tile::{PanelSums, Work, run_tiles};
@@ -100,8 +100,43 @@ pub fn conv_input_gradient<E: Element>(
     scratch: &mut [f32],
 ) {
     let shape = &plan.shape;
-    assert_eq!(plan.stored, E::STORED, "the plan's activations");
     assert_eq!(dy.len(), shape.output_len(), "dy");
+    let (finish, partials) = gradient_finish(plan, w_transposed, epilogue, dx);
+    if let Some(pass) = &plan.winograd_gradient {
+        let operands = (dy.as_ptr().cast(), w_transposed.as_ptr());
+        // SAFETY: the lengths of all operands were checked above; they are borrowed for the run.
+        unsafe { pass.run(plan.isa, pool, operands, finish, partials, scratch) };
+        return;
+    }
+    let mut chunk = 0;
+    for pass in &plan.backward {
+        let product = Product {
+            pass,
+            parts: pass.parts(pool.threads()),
+            source: dy.as_ptr().cast(),
+            weights: w_transposed.as_ptr(),
+            finish,
+            partials: partials.wrapping_add(chunk * 2 * shape.cin),
+            channels: shape.cin,
+            scratch: DisjointMut::new(&mut *scratch),
+        };
+        product.run(plan, pool);
+        chunk += pass.blocks.count;
+    }
+}
+
+/// The input gradient's epilogue as the tiles read it, and where its sums go.
+///
+/// # Panics
+/// If a slice's length does not fit the plan.
+pub(super) fn gradient_finish<E: Element>(
+    plan: &ConvPlan,
+    w_transposed: &[f32],
+    epilogue: GradientEpilogue<'_, E>,
+    dx: &mut [E],
+) -> (Finish, *mut f32) {
+    let shape = &plan.shape;
+    assert_eq!(plan.stored, E::STORED, "the plan's activations");
     assert_eq!(dx.len(), shape.input_len(), "dx");
     assert_eq!(w_transposed.len(), plan.gradient_weights_len(), "transposed weights");
     assert_added("add", epilogue.add, dx.len());
@@ -128,27 +163,7 @@ pub fn conv_input_gradient<E: Element>(
         mask: epilogue.mask.map_or(null(), |mask| mask.as_ptr().cast()),
         sums,
     };
-    if let Some(pass) = &plan.winograd_gradient {
-        let operands = (dy.as_ptr().cast(), w_transposed.as_ptr());
-        // SAFETY: the lengths of all operands were checked above; they are borrowed for the run.
-        unsafe { pass.run(plan.isa, pool, operands, finish, partials.as_mut_ptr(), scratch) };
-        return;
-    }
-    let mut chunk = 0;
-    for pass in &plan.backward {
-        let product = Product {
-            pass,
-            parts: pass.parts(pool.threads()),
-            source: dy.as_ptr().cast(),
-            weights: w_transposed.as_ptr(),
-            finish,
-            partials: partials.as_mut_ptr().wrapping_add(chunk * 2 * shape.cin),
-            channels: shape.cin,
-            scratch: DisjointMut::new(&mut *scratch),
-        };
-        product.run(plan, pool);
-        chunk += pass.blocks.count;
-    }
+    (finish, partials.as_mut_ptr())
 }
 
 fn assert_len<E>(name: &str, slice: Option<&[E]>, len: usize) {
@@ -163,19 +178,19 @@ fn assert_added<E>(name: &str, source: Option<Source<'_, E>>, len: usize) {
 }
 
 /// A pass over its operands, as the tasks share it.
-struct Product<'a> {
-    pass: &'a Pass,
+pub(super) struct Product<'a> {
+    pub(super) pass: &'a Pass,
     /// Parts that the panels are cut into.
-    parts: usize,
+    pub(super) parts: usize,
     /// Stored as the target is.
-    source: *const (),
-    weights: *const f32,
-    finish: Finish,
+    pub(super) source: *const (),
+    pub(super) weights: *const f32,
+    pub(super) finish: Finish,
     /// The pass's chunks of sums, `[block][2][channels]`; not read where no sums are taken.
-    partials: *mut f32,
+    pub(super) partials: *mut f32,
     /// Channels of the target, all groups.
-    channels: usize,
-    scratch: DisjointMut<'a, f32>,
+    pub(super) channels: usize,
+    pub(super) scratch: DisjointMut<'a, f32>,
 }
 
 // SAFETY: tasks read the source, weights and epilogue tensors, which the callers of this module
@@ -190,7 +205,8 @@ impl Product<'_> {
         assert!(scratch_len * pool.threads() <= self.scratch.len(), "scratch");
         if scratch_len == 0 {
             pool.run(tasks, &|task| {
-                plan.isa.run_words(words, Task { product: self, task, scratch: &mut [] })
+                let from = Rows::Source { scratch: &mut [] };
+                plan.isa.run_words(words, Task { product: self, task, from });
             });
             return;
         }
@@ -198,8 +214,25 @@ impl Product<'_> {
             // SAFETY: no two tasks run at once on the same thread.
             let scratch =
                 unsafe { self.scratch.slice(thread * scratch_len..(thread + 1) * scratch_len) };
-            plan.isa.run_words(words, Task { product: self, task, scratch });
+            let from = Rows::Source { scratch };
+            plan.isa.run_words(words, Task { product: self, task, from });
         });
+    }
+
+    /// Multiplies one block with all panels. Its rows are not the source's: their channels lie in columns of
+    /// `width`, `[column][row][width]`, which are `apart` floats apart.
+    ///
+    /// # Safety
+    /// `columns` holds them for all of the block's pixels, and nobody else has this block. The product is of
+    /// one tap that does not shift, over f32.
+    pub(super) unsafe fn multiply_columns(
+        &self,
+        isa: Isa,
+        block: usize,
+        (columns, width, apart): (&[f32], usize, usize),
+    ) {
+        let from = Rows::Columns { columns, width, apart };
+        isa.run_words(Stored::F32, Task { product: self, task: block, from });
     }
 
     /// How a gather finds the source stored.
@@ -218,12 +251,9 @@ impl Product<'_> {
         Soon::new(self.weights.wrapping_add(panel.start + len), len)
     }
 
-    /// What is read of the source after these pixels' rows, for as many again, where rows are asked for.
+    /// What is read of the source after these pixels' rows, for as many again.
     fn rows_after(&self, pixels: Range<usize>) -> Soon {
-        let Pass { gather, blocks, coming, .. } = self.pass;
-        if *coming != Coming::Rows {
-            return Soon::NOTHING;
-        }
+        let Pass { gather, blocks, .. } = self.pass;
         // Rows that are copied are all read before the first is multiplied.
         let ahead = if gather.copies_rows() { blocks.longest() } else { pixels.len() };
         let [start, end] = [pixels.start, pixels.end].map(|at| gather.pixels().min(at + ahead));
@@ -233,11 +263,19 @@ impl Product<'_> {
     }
 }
 
+/// Where a task's rows come from.
+enum Rows<'a> {
+    /// The source, by way of a copy in `scratch` where that is planned.
+    Source { scratch: &'a mut [f32] },
+    /// See [`Product::multiply_columns`].
+    Columns { columns: &'a [f32], width: usize, apart: usize },
+}
+
 /// One block of pixels, some panels.
 struct Task<'a> {
     product: &'a Product<'a>,
     task: usize,
-    scratch: &'a mut [f32],
+    from: Rows<'a>,
 }
 
 impl WordsKernel for Task<'_> {
@@ -250,12 +288,27 @@ impl WordsKernel for Task<'_> {
         let layout = &pass.layout;
         let (block, part) = (self.task / parts, self.task % parts);
         let (mut table, pixels) = (Table::new(), pass.blocks.range(block));
-        // SAFETY: `conv_forward` and `conv_input_gradient` checked the source's length against the
-        // shape that the gather was made from, and borrow it for the whole run.
-        unsafe {
-            let source = (self.product.source, self.product.stored());
-            pass.gather.fill(s, source, pixels.clone(), self.scratch, &mut table);
-        }
+        let (taps, depth, coming) = match self.from {
+            Rows::Source { scratch } => {
+                // SAFETY: `conv_forward` and `conv_input_gradient` checked the source's length against the
+                // shape that the gather was made from, and borrow it for the whole run.
+                unsafe {
+                    let source = (self.product.source, self.product.stored());
+                    pass.gather.fill(s, source, pixels.clone(), scratch, &mut table);
+                }
+                (&pass.gather.taps[..], pass.gather.depth, pass.coming)
+            }
+            Rows::Columns { columns, width, apart } => {
+                let count = pass.gather.depth / width;
+                // SAFETY: the columns hold the block's rows, as `multiply_columns`' caller says.
+                unsafe {
+                    let rows = (pixels.len(), width);
+                    table.fill_matrix(columns.as_ptr(), (count, apart), rows);
+                }
+                table.target_pixels(pixels.start, channels);
+                (&STILL_TAPS[..count], width, Coming::Nothing)
+            }
+        };
         let (rows, all) = (table.targets().len(), layout.share(part, parts));
         let count = layout.together(all.clone()).count();
         for first in all.clone().step_by(MAX_PANELS) {
@@ -264,7 +317,10 @@ impl WordsKernel for Task<'_> {
             for row in (0..rows).step_by(pass.rows) {
                 let group = row..rows.min(row + pass.rows);
                 let start = pixels.start + group.start;
-                let after = self.product.rows_after(start..start + group.len());
+                let after = match coming {
+                    Coming::Rows => self.product.rows_after(start..start + group.len()),
+                    Coming::Weights | Coming::Nothing => Soon::NOTHING,
+                };
                 for (index, (panels, sums)) in
                     layout.together(panels.clone()).zip(&mut sums).enumerate()
                 {
@@ -272,13 +328,13 @@ impl WordsKernel for Task<'_> {
                     let work = Work {
                         table: &table,
                         rows: group.clone(),
-                        taps: &pass.gather.taps,
+                        taps,
                         first_tap: 0,
-                        depth: pass.gather.depth,
+                        depth,
                         offset: panel.group * layout.cin,
                         weights: self.product.weights.wrapping_add(panel.start),
                         apart: layout.full_len(),
-                        coming: match pass.coming {
+                        coming: match coming {
                             Coming::Weights => self.product.weights_after(&panel),
                             Coming::Rows | Coming::Nothing => after.share(index, count),
                         },
@@ -297,7 +353,7 @@ impl WordsKernel for Task<'_> {
             }
             if !matches!(self.product.finish.sums, Sums::None) {
                 for (panels, sums) in layout.together(panels).zip(&sums) {
-                    self.store_sums(block, &layout.joined(&panels), sums, channels);
+                    self.product.store_sums(block, &layout.joined(&panels), sums, channels);
                 }
             }
         }
@@ -307,14 +363,14 @@ impl WordsKernel for Task<'_> {
     }
 }
 
-impl Task<'_> {
+impl Product<'_> {
     /// Writes the sums of a block and panel to its chunk of the partials.
     fn store_sums(&self, block: usize, panel: &Panel, sums: &PanelSums, channels: usize) {
         for (which, sums) in sums.0.iter().enumerate() {
             // SAFETY: the row (block, which) of the partials has room for all channels, as was
             // checked at entry; no other task has this block and panel.
             unsafe {
-                let row = self.product.partials.add((block * 2 + which) * channels);
+                let row = self.partials.add((block * 2 + which) * channels);
                 row.add(panel.first).copy_from_nonoverlapping(sums.as_ptr(), panel.channels);
             }
         }

@@ -4,20 +4,24 @@
 //! order. Where chunks are too few for the threads, tasks share out inputs, panels and taps too, which
 //! changes no sum. `tile` has the inner product.
 
+mod ahead;
+mod pack;
 mod tile;
 
 use std::ops::Range;
 
-use resnet_simd::{Element, Kernel, Simd, Stored, bf16};
+use resnet_simd::{Element, Kernel, Simd};
 
+pub(super) use self::ahead::Ahead;
+use self::ahead::Region;
+pub(super) use self::pack::OutputGradient;
 use self::tile::{ASK_EVERY, INPUTS};
 pub(super) use self::tile::{EvenRows, Operands, accumulate};
+use super::ConvPlan;
 use super::gather::Table;
-use super::{ConvPlan, PackedLayout};
+use super::product::Product;
 use crate::threads::{DisjointMut, ThreadPool, part};
 
-/// Bytes of a cache line.
-const LINE: usize = 64;
 /// Tasks for each thread, where chunks are fewer.
 const TASKS_PER_THREAD: usize = 4;
 /// Bytes of a task's sums: they are read and written once a block, from the second-level cache.
@@ -42,18 +46,47 @@ pub fn conv_weight_gradient<E: Element>(
     scratch: &mut [f32],
 ) {
     assert_eq!(plan.stored, E::STORED, "the plan's activations");
-    assert_eq!(x.len(), plan.shape.input_len(), "x");
     assert_eq!(dy.len(), plan.shape.output_len(), "dy");
-    assert_eq!(dw.len(), plan.layout.len(), "packed gradient");
-    assert!(plan.weight_gradient_scratch_len(pool.threads()) <= scratch.len(), "scratch");
+    assert_operands(plan, pool, x, dw, scratch);
     if let Some(winograd) = &plan.winograd_weights {
         let operands = (x.as_ptr().cast(), dy.as_ptr().cast(), E::STORED);
         // SAFETY: the lengths were checked above; both are borrowed for the run.
         unsafe { winograd.run(plan.isa, pool, operands, dw, scratch) };
         return;
     }
+    let dy = OutputGradient::Stored(dy.as_ptr().cast());
+    run(plan, pool, (x.as_ptr().cast(), dy), dw, scratch, None);
+}
+
+/// # Panics
+/// If a slice's length does not fit the plan.
+pub(super) fn assert_operands<E: Element>(
+    plan: &ConvPlan,
+    pool: &ThreadPool,
+    x: &[E],
+    dw: &[f32],
+    scratch: &[f32],
+) {
+    assert_eq!(plan.stored, E::STORED, "the plan's activations");
+    assert_eq!(x.len(), plan.shape.input_len(), "x");
+    assert_eq!(dw.len(), plan.layout.len(), "packed gradient");
+    assert!(plan.weight_gradient_scratch_len(pool.threads()) <= scratch.len(), "scratch");
+}
+
+/// The weight gradient, of operands that fit, as [`assert_operands`] has it; and of each block, while the
+/// output's gradient is in the caches, the input's, where `input` says how: then there is one
+/// [part](Parts) and the blocks are the same.
+pub(super) fn run(
+    plan: &ConvPlan,
+    pool: &ThreadPool,
+    (x, dy): (*const (), OutputGradient<'_>),
+    dw: &mut [f32],
+    scratch: &mut [f32],
+    input: Option<&Product<'_>>,
+) {
     let (chunks, len) = (plan.weights.chunks, dw.len());
     let parts = Parts::new(plan, pool.threads());
+    assert!(input.is_none() || parts.count() == 1, "a task has all of a block");
     let own = plan.weight_thread_len(pool.threads());
     let (owns, partials) = scratch.split_at_mut(pool.threads() * own);
     let partials = if chunks == 1 { &mut *dw } else { &mut partials[..chunks * len] };
@@ -61,8 +94,9 @@ pub fn conv_weight_gradient<E: Element>(
         plan,
         parts,
         own,
-        x: x.as_ptr().cast(),
-        dy: dy.as_ptr().cast(),
+        x,
+        dy,
+        input,
         partials: DisjointMut::new(partials),
         scratch: DisjointMut::new(owns),
     };
@@ -82,7 +116,7 @@ fn partials_of<'a>(scratch: &'a [f32], pool: &ThreadPool, plan: &ConvPlan) -> &'
 
 /// Parts that each chunk is shared out in.
 #[derive(Clone, Copy, Debug)]
-struct Parts {
+pub(super) struct Parts {
     /// Of the inputs: 1 where there are several taps or groups.
     depth: usize,
     panels: usize,
@@ -91,7 +125,7 @@ struct Parts {
 
 impl Parts {
     /// As many as so many threads need.
-    fn new(plan: &ConvPlan, threads: usize) -> Parts {
+    pub(super) fn new(plan: &ConvPlan, threads: usize) -> Parts {
         let (gather, layout) = (&plan.weights.gather, &plan.layout);
         let for_threads = (TASKS_PER_THREAD * threads).div_ceil(plan.weights.chunks);
         let parts = for_threads.max((4 * layout.len()).div_ceil(MAX_SUMS_BYTES));
@@ -105,7 +139,7 @@ impl Parts {
         Parts { depth, panels: panels(depth), taps }
     }
 
-    fn count(self) -> usize {
+    pub(super) fn count(self) -> usize {
         self.depth * self.panels * self.taps
     }
 }
@@ -170,18 +204,41 @@ struct Gradient<'a> {
     parts: Parts,
     /// Floats of each thread's own scratch.
     own: usize,
-    /// Both stored as the plan says.
+    /// Stored as the plan says, as is what `dy` is made of.
     x: *const (),
-    dy: *const (),
+    dy: OutputGradient<'a>,
+    /// The input gradient, if it is computed too.
+    input: Option<&'a Product<'a>>,
     /// `[chunk][packed]`.
     partials: DisjointMut<'a, f32>,
     scratch: DisjointMut<'a, f32>,
 }
 
-// SAFETY: tasks read `x` and `dy`, which the caller of `conv_weight_gradient` lends for the whole run.
+// SAFETY: tasks read `x` and what `dy` is made of, which the caller of `run` lends for all of it.
 unsafe impl Sync for Gradient<'_> {}
 
 impl<'a> Gradient<'a> {
+    /// The pixels `range` of all operands, of each some columns, over so many requests.
+    fn ahead(
+        &self,
+        range: Range<usize>,
+        columns: (Range<usize>, Range<usize>),
+        requests: usize,
+    ) -> Ahead {
+        let (shape, size) = (&self.plan.shape, self.plan.stored.size());
+        // What several taps read is in the cache already, but for the first of them.
+        let x = if self.plan.weights.gather.is_contiguous() {
+            Region::new((self.x, size), shape.cin, &range, &columns.0, requests)
+        } else {
+            Region::default()
+        };
+        let [first, second] = self.dy.tensors().map(|tensor| match tensor {
+            Some(at) => Region::new((at, size), shape.cout, &range, &columns.1, requests),
+            None => Region::default(),
+        });
+        Ahead { regions: [x, first, second] }
+    }
+
     /// Some sums of the partials, zero where they start.
     ///
     /// # Safety
@@ -236,18 +293,13 @@ impl Kernel for Task<'_> {
                 let tiles = panels.len() * taps.len() * depth.len().div_ceil(INPUTS);
                 let requests = tiles * range.len().div_ceil(ASK_EVERY);
                 let columns = (depth.clone(), layout.columns(&panels));
-                Ahead::new(self.gradient, split.blocks.range(block + 1), columns, requests)
+                self.gradient.ahead(split.blocks.range(block + 1), columns, requests)
             } else {
                 Ahead::default()
             };
-            let (dy, cut) = (self.gradient.dy, (panels.clone(), range.clone()));
-            // SAFETY: `dy` has the shape's length, checked at entry.
-            unsafe {
-                match plan.stored {
-                    Stored::F32 => pack_panels::<S, f32>(s, dy.cast(), layout, cut, packed_dy),
-                    Stored::Bf16 => pack_panels::<S, bf16>(s, dy.cast(), layout, cut, packed_dy),
-                }
-            }
+            let cut = (panels.clone(), range.clone());
+            // SAFETY: what `dy` is made of has the shape's length, checked at entry.
+            unsafe { self.gradient.dy.pack(s, plan.stored, layout, cut, packed_dy) };
             for together in layout.together(panels.clone()) {
                 let panel = layout.panel(together.start);
                 let dy = packed_dy[(together.start - panels.start) * panel_len..].as_ptr();
@@ -278,117 +330,11 @@ impl Kernel for Task<'_> {
                     }
                 }
             }
-        }
-    }
-}
-
-/// What the next block will read, asked for bit by bit while this one is computed.
-#[derive(Default)]
-pub(super) struct Ahead {
-    /// Columns of rows of `x` and of `dy`.
-    regions: [Region; 2],
-}
-
-/// Rows of cache lines.
-#[derive(Default)]
-struct Region {
-    /// Address of the next row's first line.
-    row: usize,
-    /// Bytes from row to row.
-    stride: usize,
-    /// Rows left.
-    rows: usize,
-    /// Lines of a row, and which of them is next.
-    lines: usize,
-    line: usize,
-    /// Lines at every request.
-    at_once: usize,
-}
-
-impl Region {
-    /// `columns` of the rows `range`, each `len` elements of `size` bytes, over so many requests.
-    fn new(
-        (start, size): (*const (), usize),
-        len: usize,
-        range: &Range<usize>,
-        columns: &Range<usize>,
-        requests: usize,
-    ) -> Region {
-        let row = start.addr() + size * (range.start * len + columns.start);
-        let lines = (size * columns.len()).div_ceil(LINE);
-        let at_once = (range.len() * lines).div_ceil(requests);
-        Region { row, stride: size * len, rows: range.len(), lines, line: 0, at_once }
-    }
-}
-
-impl Ahead {
-    /// The pixels `range` of both operands, of each some columns, over so many requests.
-    fn new(
-        gradient: &Gradient<'_>,
-        range: Range<usize>,
-        columns: (Range<usize>, Range<usize>),
-        requests: usize,
-    ) -> Ahead {
-        let (shape, size) = (&gradient.plan.shape, gradient.plan.stored.size());
-        // What several taps read is in the cache already, but for the first of them.
-        let x = if gradient.plan.weights.gather.is_contiguous() {
-            Region::new((gradient.x, size), shape.cin, &range, &columns.0, requests)
-        } else {
-            Region::default()
-        };
-        let dy = Region::new((gradient.dy, size), shape.cout, &range, &columns.1, requests);
-        Ahead { regions: [x, dy] }
-    }
-
-    #[inline(always)]
-    fn ask<S: Simd>(&mut self, s: S) {
-        for region in &mut self.regions {
-            for _ in 0..region.at_once {
-                if region.rows == 0 {
-                    break;
+            if let Some(input) = self.gradient.input {
+                // SAFETY: `packed_dy` has just been filled for this block, which is this task's alone.
+                unsafe {
+                    input.multiply_columns(plan.isa, block, (packed_dy, layout.full, panel_len));
                 }
-                s.prefetch_far(std::ptr::without_provenance(region.row + region.line * LINE));
-                region.line += 1;
-                if region.line == region.lines {
-                    (region.line, region.row) = (0, region.row + region.stride);
-                    region.rows -= 1;
-                }
-            }
-        }
-    }
-}
-
-/// Copies the panels' columns of `dy` for the pixels `range` into `packed`, `[panel][pixel][width]`,
-/// padded with zeros: neighbouring pixels then share no cache set, the tiles need no masks, and `dy`
-/// is read once, in its own order.
-///
-/// # Safety
-/// `dy` is the whole tensor.
-#[inline(always)]
-unsafe fn pack_panels<S: Simd, E: Element>(
-    s: S,
-    dy: *const E,
-    layout: &PackedLayout,
-    (panels, range): (Range<usize>, Range<usize>),
-    packed: &mut [f32],
-) {
-    let h = s.half();
-    let (panel_len, cout) = (packed.len() / panels.len(), layout.groups * layout.cout);
-    for (row, pixel) in range.enumerate() {
-        for (index, packed) in panels.clone().zip(packed.chunks_exact_mut(panel_len)) {
-            let panel = layout.panel(index);
-            // SAFETY: the pixel is one of the tensor's, and the panel's channels are some of its.
-            let from = unsafe {
-                std::slice::from_raw_parts(dy.add(pixel * cout + panel.first), panel.channels)
-            };
-            let row = &mut packed[row * panel.width..][..panel.width];
-            let mut at = 0;
-            while S::LANES <= panel.width - at {
-                s.store(E::load_partial(s, &from[at.min(from.len())..]), &mut row[at..]);
-                at += S::LANES;
-            }
-            if at < panel.width {
-                h.store(E::load_partial(h, &from[at.min(from.len())..]), &mut row[at..]);
             }
         }
     }

@@ -174,7 +174,7 @@ impl Block<'_> {
                 let work = Work {
                     table,
                     rows: 0..count,
-                    taps: &super::gather::ONE_TAP,
+                    taps: &super::gather::STILL_TAPS[..1],
                     first_tap: product,
                     depth,
                     offset,

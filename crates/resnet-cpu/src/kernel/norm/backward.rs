@@ -282,6 +282,37 @@ pub struct Coefficients<'a> {
     pub c: &'a [f32],
 }
 
+/// The gradient by a norm's input, to be computed where it is needed instead of being stored:
+/// [`grad_apply`] without a mask.
+#[derive(Clone, Copy, Debug)]
+pub struct InputGradient<'a, E = f32> {
+    /// Gradient by the norm's output, `[rows][c]`.
+    pub g: &'a [E],
+    /// The norm's input.
+    pub input: Centred<'a, E>,
+    /// What both are multiplied with.
+    pub by: Coefficients<'a>,
+}
+
+impl<E: Element> InputGradient<'_, E> {
+    /// # Panics
+    /// If a slice does not have so many elements or channels.
+    #[track_caller]
+    pub(in crate::kernel) fn assert_fits(&self, len: usize, channels: usize) {
+        assert_eq!((self.g.len(), self.by.a.len()), (len, channels));
+        assert_eq!((self.by.b.len(), self.by.c.len()), (channels, channels));
+        self.input.assert_fits(len, channels);
+    }
+
+    /// The gradient at a place, not rounded to what is stored.
+    #[inline(always)]
+    pub(in crate::kernel) fn lanes<S: Simd>(&self, s: S, at: At) -> S::F32 {
+        let InputGradient { g, input, by } = *self;
+        let zero = s.splat(0.0);
+        GradApply { dy: Source::From(g), mask: Mask::Open, input, by }.lanes(s, zero, at)
+    }
+}
+
 struct GradApply<'a, E> {
     dy: Source<'a, E>,
     mask: Mask<'a, E>,

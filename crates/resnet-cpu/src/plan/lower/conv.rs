@@ -6,7 +6,7 @@ use resnet_core::graph::{Node, NodeId, TensorId};
 use resnet_core::op::{Conv2d, Op};
 use resnet_simd::Stored;
 
-use super::{Lowering, stored};
+use super::{Joint, Lowering, stored};
 use crate::kernel::conv::{ConvPlan, ConvShape, Direction};
 use crate::plan::choose::{Purpose, tiles};
 use crate::plan::{Layout, Slot, StateUse, Statistics, Step, Work};
@@ -124,7 +124,7 @@ impl Lowering<'_> {
         let plan = self.conv_plan(node)?;
         self.name.clone_from(&node.name);
         self.macs = 0;
-        let (dy, w) = (self.slot(node.inputs[0]), self.packed(node.inputs[1], &plan));
+        let w = self.packed(node.inputs[1], &plan);
         let transposed = self.floats(plan.transposed_layout().len());
         self.push(Work::Transpose { layout: *plan.layout(), w, y: transposed });
         let mut w = transposed;
@@ -138,6 +138,18 @@ impl Lowering<'_> {
         let mask = mask.map(|tensor| self.slot(tensor));
         let sums = self.fusion.sums_of[out.0 as usize]
             .map(|norm| self.grad_sums(norm, out, plan.gradient_chunks() * 2 * plan.shape().cin));
+        if let Some(Joint { dw, dy }) = self.joint.get(&node.inputs[0]).copied() {
+            let dw = self.get(dw);
+            self.macs += cost::macs(self.graph, dw);
+            let x = self.slot(dw.inputs[0]);
+            let others = [Some(x), Some(dy.g), Some(dy.z), mask, sums.map(|sums| sums.z)];
+            let (dx, add) = self.out_over_added(id, out, add, &others);
+            let dw = self.out(dw.outputs[0]);
+            let scratch = self.scratch(plan.weight_gradient_scratch_len(self.threads));
+            self.push(Work::ConvGradients { plan, x, dy, w, add, mask, sums, dw, dx, scratch });
+            return Ok(());
+        }
+        let dy = self.slot(node.inputs[0]);
         let others = [Some(dy), mask, sums.map(|sums| sums.z)];
         let (dx, add) = self.out_over_added(id, out, add, &others);
         let scratch = self.scratch(plan.gradient_scratch_len(self.threads));
@@ -164,8 +176,32 @@ impl Lowering<'_> {
         (self.out_at(slot, free, out), Some(slot))
     }
 
+    /// The weight gradient that is computed together with the input gradient of the same convolution, of a
+    /// gradient `dz` that only these two read: it need not be stored then.
+    pub(super) fn joint_weight_grad(&self, dz: TensorId) -> Option<NodeId> {
+        let readers: Vec<NodeId> = (0..self.graph.nodes.len() as u32)
+            .map(NodeId)
+            .filter(|&id| self.get(id).inputs.contains(&dz))
+            .collect();
+        let &[dw, dx] = &readers[..] else { return None };
+        let both = matches!(self.get(dw).op, Op::Conv2dWeightGrad(_))
+            && matches!(self.get(dx).op, Op::Conv2dInputGrad { .. });
+        let emitted = self.fusion.emitted_at[dx.0 as usize];
+        let read_later = |id: &NodeId| emitted < *id;
+        let dw_readers = (0..self.graph.nodes.len() as u32).map(NodeId);
+        let mut dw_readers =
+            dw_readers.filter(|&id| self.get(id).inputs.contains(&self.get(dw).outputs[0]));
+        let fuses = || self.conv_plan(self.get(dx)).is_ok_and(|p| p.fuses_gradients(self.threads));
+        // What is computed again lies where it is only up to its reader.
+        let kept = !self.recompute.enabled && self.uses[dz.0 as usize] == 2;
+        (both && kept && dw_readers.all(|id| read_later(&id)) && fuses()).then_some(dw)
+    }
+
     pub(super) fn weight_grad(&mut self, id: NodeId) -> Result<(), ExecutorError> {
         let node = self.get(id);
+        if self.joint.contains_key(&node.inputs[1]) {
+            return Ok(());
+        }
         let plan = self.conv_plan(node)?;
         let (x, dy) = (self.slot(node.inputs[0]), self.slot(node.inputs[1]));
         let dw = self.out(node.outputs[0]);

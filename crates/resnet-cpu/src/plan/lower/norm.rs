@@ -3,10 +3,10 @@
 use resnet_core::graph::{NodeId, TensorId};
 use resnet_core::op::Op;
 
-use super::{Lowering, NormSlots};
+use super::{Joint, Lowering, NormSlots};
 use crate::kernel::Rows;
 use crate::plan::fuse::Residual as NodeResidual;
-use crate::plan::{GradSums, Residual, Slot, Statistics, Work};
+use crate::plan::{GradSums, NormGradient, Residual, Slot, Statistics, Work};
 
 impl Lowering<'_> {
     /// The steps at a batch norm's own place: statistics if nobody made them, and coefficients.
@@ -171,9 +171,13 @@ impl Lowering<'_> {
             dbeta,
             coefficients,
         });
-        let (g, z) = (self.slot(dy), self.slot(x));
+        let from = NormGradient { g: self.slot(dy), z: self.slot(x), mean, coefficients };
+        if let Some(dw) = self.joint_weight_grad(node.outputs[0]) {
+            self.joint.insert(node.outputs[0], Joint { dw, dy: from });
+            return;
+        }
         let dz = self.out_over(dy, node.outputs[0]);
-        self.push(Work::NormGradApply { g, z, mean, coefficients, dz });
+        self.push(Work::NormGradApply { from, dz });
     }
 
     pub(super) fn frozen_norm_grad(&mut self, id: NodeId, eps: f64) {
