@@ -1,7 +1,8 @@
 //! The plan: a list of steps over one arena, made from a graph before anything runs.
 //!
 //! The planner fuses (`fuse`), turns nodes into steps (`lower`) and gives every buffer a place by
-//! its lifetime (`arena`). What it decides depends on the graph and the ISA alone, never on threads.
+//! its lifetime (`arena`). What it decides depends on the graph and the ISA; on the number of threads only
+//! where that changes no bit.
 
 pub(crate) mod arena;
 pub(crate) mod choose;

@@ -90,7 +90,8 @@ pub(crate) fn fuse(graph: &Graph) -> Fusion {
     fuser.fusion
 }
 
-fn readers(graph: &Graph) -> Vec<Vec<NodeId>> {
+/// For each tensor: the nodes that read it.
+pub(crate) fn readers(graph: &Graph) -> Vec<Vec<NodeId>> {
     let mut readers = vec![Vec::new(); graph.tensors.len()];
     for (i, node) in graph.nodes.iter().enumerate() {
         for input in &node.inputs {

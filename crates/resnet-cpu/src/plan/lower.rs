@@ -24,7 +24,8 @@ use crate::kernel::conv::ConvPlan;
 /// Rows whose sums a pass of its own adds up in f32 before they are combined in f64.
 const CHUNK_ROWS: usize = 168;
 
-/// Plans a verified graph. The number of threads decides the size of scratch, nothing else.
+/// Plans a verified graph. The number of threads decides the size of scratch, and which gradients are
+/// computed [together](ConvPlan::fuses_gradients), which changes no bit.
 pub(crate) fn lower(
     graph: &Graph,
     isa: Isa,
@@ -59,6 +60,7 @@ pub(super) struct Lowering<'a> {
     fusion: Fusion,
     last_reads: Vec<Option<NodeId>>,
     uses: Vec<u32>,
+    readers: Vec<Vec<NodeId>>,
     slots: Vec<Option<Slot>>,
     layouts: Vec<Layout>,
     /// The state that a value is written to directly.
@@ -105,6 +107,7 @@ impl<'a> Lowering<'a> {
             last_reads: fusion.last_reads(graph),
             fusion,
             uses: graph.uses(),
+            readers: fuse::readers(graph),
             slots: vec![None; tensors],
             layouts: vec![Layout::Plain; tensors],
             aliases: vec![None; tensors],

@@ -52,7 +52,7 @@ impl Plan {
     }
 
     /// A number that says which plan this is: equal plans have equal ones, on every machine of one
-    /// instruction set (FNV-1a of the table).
+    /// instruction set with as many threads (FNV-1a of the table).
     pub fn hash(&self) -> u64 {
         self.to_string().bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)

@@ -2,9 +2,8 @@
 //!
 //! That gradient is needed twice and made of two tensors. Where weights are few, it never exists as a whole:
 //! each block of pixels is computed into the caches, multiplied into the sums of the weight gradient and
-//! into the input gradient, and forgotten. For a 1x1 convolution to as many channels as a bottleneck has
-//! outside, two tensors are read instead of four read and one written. `x` is read once for both too, where
-//! it is also the mask.
+//! into the input gradient, and forgotten: two tensors are read, instead of four read and one written. `x`,
+//! which the weight gradient takes, is in the caches too when the input gradient takes it as its mask.
 
 use resnet_simd::{Element, Stored};
 

@@ -179,22 +179,18 @@ impl Lowering<'_> {
     /// The weight gradient that is computed together with the input gradient of the same convolution, of a
     /// gradient `dz` that only these two read: it need not be stored then.
     pub(super) fn joint_weight_grad(&self, dz: TensorId) -> Option<NodeId> {
-        let readers: Vec<NodeId> = (0..self.graph.nodes.len() as u32)
-            .map(NodeId)
-            .filter(|&id| self.get(id).inputs.contains(&dz))
-            .collect();
-        let &[dw, dx] = &readers[..] else { return None };
-        let both = matches!(self.get(dw).op, Op::Conv2dWeightGrad(_))
-            && matches!(self.get(dx).op, Op::Conv2dInputGrad { .. });
+        let &[dw, dx] = &self.readers[dz.0 as usize][..] else { return None };
+        let (of_weights, of_input) = (self.get(dw), self.get(dx));
+        let both = matches!(of_weights.op, Op::Conv2dWeightGrad(_))
+            && matches!(of_input.op, Op::Conv2dInputGrad { .. });
         let emitted = self.fusion.emitted_at[dx.0 as usize];
-        let read_later = |id: &NodeId| emitted < *id;
-        let dw_readers = (0..self.graph.nodes.len() as u32).map(NodeId);
-        let mut dw_readers =
-            dw_readers.filter(|&id| self.get(id).inputs.contains(&self.get(dw).outputs[0]));
-        let fuses = || self.conv_plan(self.get(dx)).is_ok_and(|p| p.fuses_gradients(self.threads));
-        // What is computed again lies where it is only up to its reader.
+        let read_later = |tensor: TensorId| {
+            self.readers[tensor.0 as usize].iter().all(|&reader| emitted < reader)
+        };
+        // What is computed again is there only up to the node that reads it.
         let kept = !self.recompute.enabled && self.uses[dz.0 as usize] == 2;
-        (both && kept && dw_readers.all(|id| read_later(&id)) && fuses()).then_some(dw)
+        let fuses = || self.conv_plan(of_input).is_ok_and(|p| p.fuses_gradients(self.threads));
+        (both && kept && read_later(of_weights.outputs[0]) && fuses()).then_some(dw)
     }
 
     pub(super) fn weight_grad(&mut self, id: NodeId) -> Result<(), ExecutorError> {
