@@ -6,7 +6,7 @@ use std::ptr::{null, null_mut};
 use resnet_simd::{Element, Isa, Simd, Stored, Words, WordsKernel};
 
 use super::epilogue::{Finish, Sums, streams};
-use super::gather::{STILL_TAPS, Table};
+use super::gather::{STILL_TAPS, Table, Tap};
 use super::layout::Panel;
 use super::plan::Pass;
 use super::tile::{PanelSums, Work, run_tiles};
@@ -235,6 +235,35 @@ impl Product<'_> {
         isa.run_words(Stored::F32, Task { product: self, task: block, from });
     }
 
+    /// Lets the table point to a block's rows. Gives the taps, how many words each multiplies, and what is
+    /// asked for meanwhile.
+    #[inline(always)]
+    fn point<S: Simd>(
+        &self,
+        s: S,
+        from: Rows<'_>,
+        pixels: &Range<usize>,
+        table: &mut Table,
+    ) -> (&[Tap], usize, Coming) {
+        let Pass { gather, coming, .. } = self.pass;
+        match from {
+            Rows::Source { scratch } => {
+                let source = (self.source, self.stored());
+                // SAFETY: `conv_forward` and `conv_input_gradient` checked the source's length against the
+                // shape that the gather was made from, and borrow it for the whole run.
+                unsafe { gather.fill(s, source, pixels.clone(), scratch, table) };
+                (&gather.taps, gather.depth, *coming)
+            }
+            Rows::Columns { columns, width, apart } => {
+                let matrices = (gather.depth / width, apart);
+                // SAFETY: the columns hold the block's rows, as `multiply_columns`' caller says.
+                unsafe { table.fill_matrix(columns.as_ptr(), matrices, (pixels.len(), width)) };
+                table.target_pixels(pixels.start, self.channels);
+                (&STILL_TAPS[..matrices.0], width, Coming::Nothing)
+            }
+        }
+    }
+
     /// How a gather finds the source stored.
     fn stored(&self) -> Stored {
         match self.pass.words {
@@ -288,27 +317,7 @@ impl WordsKernel for Task<'_> {
         let layout = &pass.layout;
         let (block, part) = (self.task / parts, self.task % parts);
         let (mut table, pixels) = (Table::new(), pass.blocks.range(block));
-        let (taps, depth, coming) = match self.from {
-            Rows::Source { scratch } => {
-                // SAFETY: `conv_forward` and `conv_input_gradient` checked the source's length against the
-                // shape that the gather was made from, and borrow it for the whole run.
-                unsafe {
-                    let source = (self.product.source, self.product.stored());
-                    pass.gather.fill(s, source, pixels.clone(), scratch, &mut table);
-                }
-                (&pass.gather.taps[..], pass.gather.depth, pass.coming)
-            }
-            Rows::Columns { columns, width, apart } => {
-                let count = pass.gather.depth / width;
-                // SAFETY: the columns hold the block's rows, as `multiply_columns`' caller says.
-                unsafe {
-                    let rows = (pixels.len(), width);
-                    table.fill_matrix(columns.as_ptr(), (count, apart), rows);
-                }
-                table.target_pixels(pixels.start, channels);
-                (&STILL_TAPS[..count], width, Coming::Nothing)
-            }
-        };
+        let (taps, depth, coming) = self.product.point(s, self.from, &pixels, &mut table);
         let (rows, all) = (table.targets().len(), layout.share(part, parts));
         let count = layout.together(all.clone()).count();
         for first in all.clone().step_by(MAX_PANELS) {

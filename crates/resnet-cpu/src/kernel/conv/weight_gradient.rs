@@ -17,9 +17,9 @@ use self::ahead::Region;
 pub(super) use self::pack::OutputGradient;
 use self::tile::{ASK_EVERY, INPUTS};
 pub(super) use self::tile::{EvenRows, Operands, accumulate};
-use super::ConvPlan;
-use super::gather::Table;
+use super::gather::{Gather, Table};
 use super::product::Product;
+use super::{ConvPlan, PackedLayout};
 use crate::threads::{DisjointMut, ThreadPool, part};
 
 /// Tasks for each thread, where chunks are fewer.
@@ -141,6 +141,16 @@ impl Parts {
 
     pub(super) fn count(self) -> usize {
         self.depth * self.panels * self.taps
+    }
+
+    /// The inputs, panels and taps of one of them.
+    fn ranges(self, index: usize, layout: &PackedLayout, gather: &Gather) -> [Range<usize>; 3] {
+        let (index, tap_part) = (index / self.taps, index % self.taps);
+        let (depth_part, panel_part) = (index / self.panels, index % self.panels);
+        let units = part(depth_part, self.depth, gather.depth.div_ceil(DEPTH_STEP));
+        let depth = units.start * DEPTH_STEP..(units.end * DEPTH_STEP).min(gather.depth);
+        let panels = layout.share(panel_part, self.panels);
+        [depth, panels, part(tap_part, self.taps, gather.taps.len())]
     }
 }
 
@@ -269,13 +279,8 @@ impl Kernel for Task<'_> {
         let Gradient { plan, parts, own, .. } = *self.gradient;
         let (split, layout) = (&plan.weights, &plan.layout);
         let gather = &split.gather;
-        let (chunk, rest) = (self.task / parts.count(), self.task % parts.count());
-        let (rest, tap_part) = (rest / parts.taps, rest % parts.taps);
-        let (depth_part, panel_part) = (rest / parts.panels, rest % parts.panels);
-        let panels = layout.share(panel_part, parts.panels);
-        let taps = part(tap_part, parts.taps, gather.taps.len());
-        let units = part(depth_part, parts.depth, gather.depth.div_ceil(DEPTH_STEP));
-        let depth = units.start * DEPTH_STEP..(units.end * DEPTH_STEP).min(gather.depth);
+        let (chunk, part_of_chunk) = (self.task / parts.count(), self.task % parts.count());
+        let [depth, panels, taps] = parts.ranges(part_of_chunk, layout, gather);
         // SAFETY: no two tasks run at once on the same thread.
         let scratch =
             unsafe { self.gradient.scratch.slice(self.thread * own..(self.thread + 1) * own) };

@@ -67,10 +67,11 @@ impl<'a> OutputGradient<'a> {
         packed: &mut [f32],
     ) {
         let channels = layout.groups * layout.cout;
-        // SAFETY: the block's last pixel is one of the tensor's, as the caller says.
         let len = range.end * channels;
-        let tensor =
-            |start: *const ()| unsafe { std::slice::from_raw_parts(start.cast::<E>(), len) };
+        let tensor = |start: *const ()| {
+            // SAFETY: the block's last pixel is one of the tensor's, as the caller says.
+            unsafe { std::slice::from_raw_parts(start.cast::<E>(), len) }
+        };
         match self {
             OutputGradient::Stored(dy) => {
                 pack_panels(s, layout, (panels, range), tensor(dy), packed);
