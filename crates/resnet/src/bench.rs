@@ -61,6 +61,23 @@ impl BenchOptions {
         let BenchOptions { threads, exact, recompute, .. } = *self;
         CpuOptions { exact, recompute, ..CpuOptions::new(isa, threads) }
     }
+
+    /// What most of the network's products are of: bytes in int8, else f32, as which bf16 is computed with on
+    /// most machines.
+    fn peak_precision(&self) -> Precision {
+        match self.precision {
+            Precision::Int8 => Precision::Int8,
+            Precision::F32 | Precision::Bf16 => Precision::F32,
+        }
+    }
+
+    /// The peak that shares are of, in GFLOP/s.
+    fn peak(&self) -> f64 {
+        match self.peak_precision() {
+            Precision::Int8 => machine::int8_peak(self.isa, self.threads),
+            Precision::F32 | Precision::Bf16 => machine::fma_peak(self.isa, self.threads),
+        }
+    }
 }
 
 /// What was measured.
@@ -82,7 +99,8 @@ pub struct BenchReport {
     pub images_per_second: f64,
     /// Arithmetic rate, direct convolution counted (2 for a multiply-add).
     pub gflops: f64,
-    /// Share of the FMA peak that was measured just before and after, with the same threads.
+    /// Share of the peak that was measured just before and after, with the same threads: of products of bytes
+    /// in int8, else of multiply-adds in f32.
     pub peak_fraction: f64,
     /// Largest resident size of the process so far, if the system tells.
     pub peak_memory_bytes: Option<u64>,
@@ -136,7 +154,7 @@ pub enum BenchError {
 pub fn bench(options: &BenchOptions) -> Result<BenchReport, BenchError> {
     let Turns { options, mut timed, deviation, peak } = Turns::new(options)?;
     let seconds = timed.measure(options.seconds, MIN_STEPS, Timed::run)?;
-    let peak = peak.max(machine::fma_peak(options.isa, options.threads));
+    let peak = peak.max(options.peak());
     Ok(report(&options, &timed, deviation, seconds, peak))
 }
 
@@ -157,7 +175,7 @@ impl Turns {
     pub fn new(options: &BenchOptions) -> Result<Turns, BenchError> {
         let options = timed::resolved(options)?;
         let (mut timed, deviation) = timed::checked(&options)?;
-        let peak = machine::fma_peak(options.isa, options.threads);
+        let peak = options.peak();
         timed.warm_up()?;
         Ok(Turns { options, timed, deviation, peak })
     }

@@ -196,6 +196,17 @@ fn every_convolution_is_compared_with_its_other_candidates() {
 }
 
 #[test]
+fn the_roof_of_a_network_on_bytes_is_that_of_their_products() {
+    let machine = &objects("--mode infer --precision int8 --roofline --threads 1")[0];
+    let roof = number(machine, "roof_gflops");
+    let of_bytes = |peak: &&Value| peak["precision"] == "int8";
+    let peaks = machine["peaks"].as_array().unwrap().iter().filter(of_bytes);
+    // The widest instruction set's, or one that was found to be faster beside the layers.
+    let highest = peaks.map(|peak| number(peak, "gflops")).fold(0.0, f64::max);
+    assert!(0.9 * highest <= roof, "{roof} of {highest}");
+}
+
+#[test]
 fn tables_fit_a_screen_of_a_hundred_columns() {
     for look in ["--layers", "--roofline", "--kernels"] {
         let line = "--model cifar-resnet8 --batch-size 2 --seconds 0.1 --mode train";

@@ -1,6 +1,5 @@
 //! Where the time of a step goes: each step of its plan, and sums by kind of work.
 
-use resnet_cpu::machine;
 use resnet_cpu::plan::Plan;
 use serde::Serialize;
 
@@ -26,7 +25,7 @@ pub struct LayerTime {
     pub bytes: u64,
     /// Arithmetic rate, direct convolution counted (2 for a multiply-add).
     pub gflops: f64,
-    /// Share of the measured FMA peak.
+    /// Share of the measured peak.
     pub peak_fraction: f64,
     /// Rate at which operands move.
     pub bytes_per_second: f64,
@@ -45,7 +44,7 @@ pub struct WorkTime {
     pub time_fraction: f64,
     /// Arithmetic rate.
     pub gflops: f64,
-    /// Share of the measured FMA peak.
+    /// Share of the measured peak.
     pub peak_fraction: f64,
     /// Rate at which operands move.
     pub bytes_per_second: f64,
@@ -60,7 +59,7 @@ pub struct LayersReport {
     pub works: Vec<WorkTime>,
     /// The whole.
     pub total: BenchReport,
-    /// The FMA peak that shares are of, in GFLOP/s.
+    /// The peak that shares are of, in GFLOP/s, as for the [whole](BenchReport::peak_fraction).
     pub peak_gflops: f64,
 }
 
@@ -75,7 +74,7 @@ pub fn layers(options: &BenchOptions) -> Result<LayersReport, BenchError> {
         runs.push(timed.run_timed()?);
         Ok(())
     })?;
-    let peak = peak.max(machine::fma_peak(options.isa, options.threads));
+    let peak = peak.max(options.peak());
     let layers = take_apart(&timed, &middle_half(runs), peak);
     let works = sum_by_work(&layers, peak);
     let total = report(&options, &timed, deviation, seconds, peak);

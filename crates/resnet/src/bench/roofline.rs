@@ -104,7 +104,7 @@ pub struct RooflineReport {
 /// # Errors
 /// As [`bench()`](super::bench()).
 pub fn roofline(options: &BenchOptions) -> Result<RooflineReport, BenchError> {
-    let mut machine = machine_speed(options.isa, options.threads);
+    let mut machine = machine_speed(options);
     let LayersReport { layers, total, peak_gflops, .. } = layers(options)?;
     // The peak beside the layers is the one that they are compared with.
     machine.set_roof(peak_gflops.max(machine.roof_gflops), machine.roof_bytes_per_second);
@@ -112,7 +112,8 @@ pub fn roofline(options: &BenchOptions) -> Result<RooflineReport, BenchError> {
     Ok(RooflineReport { machine, layers, total })
 }
 
-fn machine_speed(isa: Isa, threads: usize) -> MachineSpeed {
+fn machine_speed(options: &BenchOptions) -> MachineSpeed {
+    let BenchOptions { isa, threads, .. } = *options;
     let Machine { brand, cache_bytes, .. } = Machine::detect();
     let counts = if threads == 1 { vec![1] } else { vec![1, threads] };
     let each =
@@ -132,8 +133,8 @@ fn machine_speed(isa: Isa, threads: usize) -> MachineSpeed {
         copy_bytes_per_second: 1e9 * found.copy,
         triad_bytes_per_second: 1e9 * found.triad,
     });
-    // Those in f32 come first.
-    let of_layers = peaks.iter().find(|peak| (peak.isa, peak.threads) == (isa.name(), threads));
+    let roof = (isa.name(), options.peak_precision().name(), threads);
+    let of_layers = peaks.iter().find(|peak| (peak.isa, peak.precision, peak.threads) == roof);
     let roof_gflops = of_layers.map_or(0.0, |peak| peak.gflops);
     let mut speed = MachineSpeed {
         machine: brand,
