@@ -55,7 +55,8 @@ pub fn conv_norm_gradients<E: Element>(
         scratch: DisjointMut::new(&mut []),
     };
     let operands = (x.as_ptr().cast(), OutputGradient::of_norm(dy));
-    weight_gradient::run(plan, pool, operands, dw, scratch, Some(&product));
+    // SAFETY: the lengths of all operands were checked above; they are borrowed for the run.
+    unsafe { weight_gradient::run(plan, pool, operands, dw, scratch, Some(&product)) };
 }
 
 impl ConvPlan {

@@ -55,7 +55,8 @@ pub fn conv_weight_gradient<E: Element>(
         return;
     }
     let dy = OutputGradient::Stored(dy.as_ptr().cast());
-    run(plan, pool, (x.as_ptr().cast(), dy), dw, scratch, None);
+    // SAFETY: the lengths were checked above; both are borrowed for the run.
+    unsafe { run(plan, pool, (x.as_ptr().cast(), dy), dw, scratch, None) };
 }
 
 /// # Panics
@@ -76,7 +77,11 @@ pub(super) fn assert_operands<E: Element>(
 /// The weight gradient, of operands that fit, as [`assert_operands`] has it; and of each block, while the
 /// output's gradient is in the caches, the input's, where `input` says how: then there is one
 /// [part](Parts) and the blocks are the same.
-pub(super) fn run(
+///
+/// # Safety
+/// `x` and what `dy` is made of are whole, stored as the plan says, and not written during the run; all that
+/// `input` points to is as its plan says, and nobody else uses what it writes.
+pub(super) unsafe fn run(
     plan: &ConvPlan,
     pool: &ThreadPool,
     (x, dy): (*const (), OutputGradient<'_>),
@@ -224,7 +229,7 @@ struct Gradient<'a> {
     scratch: DisjointMut<'a, f32>,
 }
 
-// SAFETY: tasks read `x` and what `dy` is made of, which the caller of `run` lends for all of it.
+// SAFETY: tasks read `x` and what `dy` is made of, which nobody writes during the run, as its caller says.
 unsafe impl Sync for Gradient<'_> {}
 
 impl<'a> Gradient<'a> {
