@@ -62,8 +62,8 @@ impl BenchOptions {
         CpuOptions { exact, recompute, ..CpuOptions::new(isa, threads) }
     }
 
-    /// What most of the network's products are of: bytes in int8, else f32, as which bf16 is computed with on
-    /// most machines.
+    /// What shares of the peak are of: products of bytes in int8, else of f32, in which most machines compute
+    /// with bf16 too.
     fn peak_precision(&self) -> Precision {
         match self.precision {
             Precision::Int8 => Precision::Int8,
@@ -73,10 +73,8 @@ impl BenchOptions {
 
     /// The peak that shares are of, in GFLOP/s.
     fn peak(&self) -> f64 {
-        match self.peak_precision() {
-            Precision::Int8 => machine::int8_peak(self.isa, self.threads),
-            Precision::F32 | Precision::Bf16 => machine::fma_peak(self.isa, self.threads),
-        }
+        let peak = roofline::peak(self.isa, self.peak_precision(), self.threads);
+        peak.expect("all machines multiply f32 and bytes").gflops
     }
 }
 

@@ -14,7 +14,7 @@ pub(super) const MAX_TAPS: usize = TABLE_LEN / (14 + TILE_OVERHANG);
 
 /// How pixels are cut into blocks: runs of so many rows; none crosses the pictures, or other stretches,
 /// that the pixels come in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Blocks {
     rows: usize,
     per_image: usize,

@@ -11,7 +11,8 @@
 //! | `MaskedGrad` | relu gradient | one pass, that also makes a batch norm's sums |
 //!
 //! A convolution also makes the statistics of the batch norm that reads its output, and an input
-//! gradient the two sums of the batch norm that reads its gradient.
+//! gradient the two sums of the batch norm that reads its gradient. Whether it is computed together with
+//! the weight gradient depends on the convolution's plan, and is decided in `lower`.
 
 use resnet_core::graph::{Graph, NodeId, Origin, TensorId};
 use resnet_core::op::Op;

@@ -150,7 +150,7 @@ fn machine_speed(options: &BenchOptions) -> MachineSpeed {
 }
 
 /// Multiply-adds of numbers stored so, where the instruction set has such products.
-fn peak(isa: Isa, precision: Precision, threads: usize) -> Option<Peak> {
+pub(super) fn peak(isa: Isa, precision: Precision, threads: usize) -> Option<Peak> {
     let gflops = match precision {
         Precision::F32 => machine::fma_peak(isa, threads),
         Precision::Bf16 => machine::bf16_peak(isa, threads)?,

@@ -205,7 +205,7 @@ impl Product<'_> {
         assert!(scratch_len * pool.threads() <= self.scratch.len(), "scratch");
         if scratch_len == 0 {
             pool.run(tasks, &|task| {
-                let from = Rows::Source { scratch: &mut [] };
+                let from = BlockRows::Source { scratch: &mut [] };
                 plan.isa.run_words(words, Task { product: self, task, from });
             });
             return;
@@ -214,7 +214,7 @@ impl Product<'_> {
             // SAFETY: no two tasks run at once on the same thread.
             let scratch =
                 unsafe { self.scratch.slice(thread * scratch_len..(thread + 1) * scratch_len) };
-            let from = Rows::Source { scratch };
+            let from = BlockRows::Source { scratch };
             plan.isa.run_words(words, Task { product: self, task, from });
         });
     }
@@ -231,7 +231,7 @@ impl Product<'_> {
         block: usize,
         (columns, width, apart): (&[f32], usize, usize),
     ) {
-        let from = Rows::Columns { columns, width, apart };
+        let from = BlockRows::Columns { columns, width, apart };
         isa.run_words(Stored::F32, Task { product: self, task: block, from });
     }
 
@@ -241,25 +241,37 @@ impl Product<'_> {
     fn point<S: Simd>(
         &self,
         s: S,
-        from: Rows<'_>,
+        from: BlockRows<'_>,
         pixels: &Range<usize>,
         table: &mut Table,
     ) -> (&[Tap], usize, Coming) {
         let Pass { gather, coming, .. } = self.pass;
         match from {
-            Rows::Source { scratch } => {
+            BlockRows::Source { scratch } => {
                 let source = (self.source, self.stored());
                 // SAFETY: `conv_forward` and `conv_input_gradient` checked the source's length against the
                 // shape that the gather was made from, and borrow it for the whole run.
                 unsafe { gather.fill(s, source, pixels.clone(), scratch, table) };
                 (&gather.taps, gather.depth, *coming)
             }
-            Rows::Columns { columns, width, apart } => {
+            BlockRows::Columns { columns, width, apart } => {
                 let matrices = (gather.depth / width, apart);
                 // SAFETY: the columns hold the block's rows, as `multiply_columns`' caller says.
                 unsafe { table.fill_matrix(columns.as_ptr(), matrices, (pixels.len(), width)) };
                 table.target_pixels(pixels.start, self.channels);
                 (&STILL_TAPS[..matrices.0], width, Coming::Nothing)
+            }
+        }
+    }
+
+    /// Writes the sums of a block and panel to its chunk of the partials.
+    fn store_sums(&self, block: usize, panel: &Panel, sums: &PanelSums, channels: usize) {
+        for (which, sums) in sums.0.iter().enumerate() {
+            // SAFETY: the row (block, which) of the partials has room for all channels, as was
+            // checked at entry; no other task has this block and panel.
+            unsafe {
+                let row = self.partials.add((block * 2 + which) * channels);
+                row.add(panel.first).copy_from_nonoverlapping(sums.as_ptr(), panel.channels);
             }
         }
     }
@@ -293,7 +305,7 @@ impl Product<'_> {
 }
 
 /// Where a task's rows come from.
-enum Rows<'a> {
+enum BlockRows<'a> {
     /// The source, by way of a copy in `scratch` where that is planned.
     Source { scratch: &'a mut [f32] },
     /// See [`Product::multiply_columns`].
@@ -304,7 +316,7 @@ enum Rows<'a> {
 struct Task<'a> {
     product: &'a Product<'a>,
     task: usize,
-    from: Rows<'a>,
+    from: BlockRows<'a>,
 }
 
 impl WordsKernel for Task<'_> {
@@ -368,20 +380,6 @@ impl WordsKernel for Task<'_> {
         }
         if self.product.finish.stream {
             s.fence();
-        }
-    }
-}
-
-impl Product<'_> {
-    /// Writes the sums of a block and panel to its chunk of the partials.
-    fn store_sums(&self, block: usize, panel: &Panel, sums: &PanelSums, channels: usize) {
-        for (which, sums) in sums.0.iter().enumerate() {
-            // SAFETY: the row (block, which) of the partials has room for all channels, as was
-            // checked at entry; no other task has this block and panel.
-            unsafe {
-                let row = self.partials.add((block * 2 + which) * channels);
-                row.add(panel.first).copy_from_nonoverlapping(sums.as_ptr(), panel.channels);
-            }
         }
     }
 }

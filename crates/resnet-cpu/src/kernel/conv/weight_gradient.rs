@@ -2,7 +2,8 @@
 //!
 //! Pixels are cut into chunks by geometry; each chunk has a private gradient, and those are added in
 //! order. Where chunks are too few for the threads, tasks share out inputs, panels and taps too, which
-//! changes no sum. `tile` has the inner product.
+//! changes no sum. `pack` lays out the output's gradient, `tile` has the
+//! inner product, `ahead` asks for the next block.
 
 mod ahead;
 mod pack;
