@@ -17,32 +17,38 @@ pub struct Initial {
     pub values: Vec<f32>,
 }
 
-/// First values of every parameter and statistic of a forward graph of `spec`.
+/// First values of every parameter and statistic of a forward graph of `spec`, each made when it is
+/// its turn: of a large network all together are much.
 ///
 /// Convolutions: normal with standard deviation `sqrt(2 / (cout * kh * kw))` (He et al. 2015,
 /// arXiv:1502.01852, fan-out, not divided by groups, as PyTorch's `kaiming_normal_`); classifier
 /// and biases: uniform within `1 / sqrt(fan_in)` (PyTorch's default for `Linear`); batch norm 1
 /// and 0, but 0 for each block's last gamma where the specification says so.
-pub fn initial_state(spec: &NetworkSpec, graph: &Graph, seed: u64) -> Vec<Initial> {
-    initial_state_of(spec, graph, seed, &|_| true)
+pub fn initial_state<'a>(
+    spec: &'a NetworkSpec,
+    graph: &Graph,
+    seed: u64,
+) -> impl Iterator<Item = Initial> + use<'a> {
+    initial_state_of(spec, graph, seed, |_| true)
 }
 
 /// The same with values for the wanted names alone: drawing those of a large network takes longer
 /// than reading them from a file.
-pub fn initial_state_of(
-    spec: &NetworkSpec,
+pub fn initial_state_of<'a, F: Fn(&str) -> bool>(
+    spec: &'a NetworkSpec,
     graph: &Graph,
     seed: u64,
-    wanted: &dyn Fn(&str) -> bool,
-) -> Vec<Initial> {
+    wanted: F,
+) -> impl Iterator<Item = Initial> + use<'a, F> {
     let mut fan_in = 1;
     let model = graph.states().filter(|(_, role)| {
         role.is_parameter() || matches!(role, StateRole::RunningMean | StateRole::RunningVar)
     });
-    let mut states = Vec::new();
-    for (i, (id, role)) in model.enumerate() {
-        let (name, shape) = (graph.get(id).name.clone(), graph.shape(id).to_vec());
-        let len = graph.ty(id).len();
+    let model: Vec<(String, Vec<usize>, StateRole)> = model
+        .map(|(id, role)| (graph.get(id).name.clone(), graph.shape(id).to_vec(), role))
+        .collect();
+    model.into_iter().enumerate().map(move |(i, (name, shape, role))| {
+        let len = shape.iter().product();
         let mut stream = Stream::new(seed, Purpose::Init, 0, i as u64);
         // A bias follows its weight, whose fan-in bounds both.
         if matches!(role, StateRole::ConvWeight | StateRole::LinearWeight) {
@@ -68,9 +74,8 @@ pub fn initial_state_of(
             StateRole::NormBias | StateRole::RunningMean => vec![0.0; len],
             StateRole::Gradient | StateRole::Velocity => unreachable!("filtered out above"),
         };
-        states.push(Initial { name, role, shape, values });
-    }
-    states
+        Initial { name, role, shape, values }
+    })
 }
 
 /// Whether this is the gamma that scales a block's branch before the add. A pre-activation block

@@ -63,17 +63,43 @@ pub fn candidates(chosen: &ConvPlan, direction: Direction, purpose: Purpose) -> 
     all
 }
 
-/// What is in the caches when a convolution begins.
+/// Where a convolution's weights are when it begins. What the step before has just written is in the
+/// caches, as far as it fits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Caches {
-    /// What the last run left: a network that fits the caches as a whole.
-    Warm,
-    /// Of the operands only what the step before has just written, as far as it fits: weights
-    /// come from memory.
-    Cold,
+pub enum WeightsFrom {
+    /// The cores' own caches, where the last run left them: a network that fits those as a whole.
+    OwnCaches,
+    /// The last cache: a network that fits that as a whole.
+    LastCache,
+    /// Memory: a larger one.
+    Memory,
 }
 
-/// Seconds of a sample, at least, where caches are warm: a kernel of microseconds runs many times.
+impl WeightsFrom {
+    /// What holds for a network that touches so many bytes in a step, on so many threads.
+    pub fn network_of(bytes: usize, threads: usize) -> WeightsFrom {
+        let machine = Machine::detect();
+        if bytes <= threads * machine.own_cache_bytes() {
+            WeightsFrom::OwnCaches
+        } else if bytes <= machine.last_cache_bytes() {
+            WeightsFrom::LastCache
+        } else {
+            WeightsFrom::Memory
+        }
+    }
+
+    /// Bytes that are read to displace everything else from the caches before those.
+    fn displaced_by(self, threads: usize) -> usize {
+        let machine = Machine::detect();
+        match self {
+            WeightsFrom::OwnCaches => 0,
+            WeightsFrom::LastCache => 3 * threads * machine.own_cache_bytes(),
+            WeightsFrom::Memory => 2 * machine.last_cache_bytes(),
+        }
+    }
+}
+
+/// Seconds of a sample, at least, where all stays in a core's own caches: a kernel of microseconds runs many times.
 const SAMPLE_SECONDS: f64 = 3e-4;
 /// Floats that a task reads.
 const PART: usize = 1 << 16;
@@ -82,7 +108,7 @@ const PART: usize = 1 << 16;
 pub struct Workbench {
     pool: ThreadPool,
     purpose: Purpose,
-    /// Read to empty the caches; nothing where they are to stay warm.
+    /// Read to displace weights from the caches; nothing where they are to stay.
     other: AlignedVec<f32>,
     x: Operand,
     y: Operand,
@@ -98,12 +124,8 @@ pub struct Workbench {
 
 impl Workbench {
     /// A bench for so many threads.
-    pub fn new(threads: usize, purpose: Purpose, caches: Caches) -> Workbench {
-        let last_cache = Machine::detect().cache_bytes.last().map_or(0, |&bytes| bytes as usize);
-        let other = match caches {
-            Caches::Warm => 0,
-            Caches::Cold => 2 * last_cache / size_of::<f32>(),
-        };
+    pub fn new(threads: usize, purpose: Purpose, weights: WeightsFrom) -> Workbench {
+        let other = weights.displaced_by(threads) / size_of::<f32>();
         let operand = || Operand(AlignedVec::zeroed(0));
         Workbench {
             pool: ThreadPool::new(threads),
@@ -295,7 +317,7 @@ mod tests {
 
     #[track_caller]
     fn same(chosen: &ConvPlan, direction: Direction) {
-        let mut bench = Workbench::new(2, Purpose::Training, Caches::Warm);
+        let mut bench = Workbench::new(2, Purpose::Training, WeightsFrom::OwnCaches);
         let shape = *chosen.shape();
         let mut output = |plan: &ConvPlan| {
             bench.y = Operand(AlignedVec::zeroed(0));
@@ -317,11 +339,22 @@ mod tests {
     }
 
     #[test]
-    fn a_candidate_takes_time_with_warm_and_with_cold_caches() {
+    fn a_candidate_takes_time_wherever_weights_are() {
         let plan = plan(3, 1, Isa::detect(), None);
-        for caches in [Caches::Warm, Caches::Cold] {
-            let mut bench = Workbench::new(2, Purpose::Inference, caches);
+        for weights in [WeightsFrom::OwnCaches, WeightsFrom::LastCache, WeightsFrom::Memory] {
+            let mut bench = Workbench::new(2, Purpose::Inference, weights);
             assert!(0.0 < bench.seconds(&plan, Direction::Forward));
+        }
+    }
+
+    #[test]
+    fn weights_are_where_a_network_of_that_size_has_them() {
+        let machine = Machine::detect();
+        let (own, last) = (machine.own_cache_bytes(), machine.last_cache_bytes());
+        assert_eq!(WeightsFrom::network_of(2 * own, 2), WeightsFrom::OwnCaches);
+        assert_eq!(WeightsFrom::network_of(last + 1, 1), WeightsFrom::Memory);
+        if 2 * own < last {
+            assert_eq!(WeightsFrom::network_of(2 * own + 1, 2), WeightsFrom::LastCache);
         }
     }
 }

@@ -17,9 +17,10 @@ use resnet_simd::{AlignedVec, Isa};
 
 use self::derived::{Derived, is_derived};
 use self::memory::{Access, Memory, StatePlace};
-use self::state::StateStore;
+use self::state::{Bound, StateStore, stored_len};
+use crate::plan::arena::ALIGNMENT;
 use crate::plan::choose::Purpose;
-use crate::plan::{Plan, Slot, lower};
+use crate::plan::{Layout, Plan, Slot, StateUse, lower};
 use crate::threads::ThreadPool;
 
 /// How an executor computes.
@@ -51,6 +52,8 @@ pub struct CpuExecutor {
     options: CpuOptions,
     pool: ThreadPool,
     arena: AlignedVec<f32>,
+    /// The step that used the arena last.
+    arena_of: Option<StepId>,
     states: StateStore,
     compiled: Vec<Option<Compiled>>,
 }
@@ -58,8 +61,10 @@ pub struct CpuExecutor {
 /// A plan with what a run of it needs.
 struct Compiled {
     plan: Plan,
-    /// Where each of the plan's state tensors is in the store.
-    states: Vec<usize>,
+    /// Whether it has gradients.
+    trains: bool,
+    /// Where each of the plan's state tensors is.
+    states: Vec<Bound>,
     derived: Derived,
     outputs: Vec<Vec<f32>>,
     places: Vec<StatePlace>,
@@ -73,6 +78,7 @@ impl CpuExecutor {
             options,
             pool: ThreadPool::new(options.threads),
             arena: AlignedVec::zeroed(0),
+            arena_of: None,
             states: StateStore::default(),
             compiled: Vec::new(),
         }
@@ -117,13 +123,22 @@ impl CpuExecutor {
     ) -> Result<(), ExecutorError> {
         let compiled = self.compiled[step.0].as_mut().expect("the step was released");
         Self::check_inputs(&compiled.plan, inputs)?;
-        let prepare = compiled.derived.refresh(&self.pool, &mut self.states)?;
-        let Compiled { plan, states, outputs, places, handed, .. } = compiled;
+        let Compiled { plan, states, derived, outputs, places, handed, .. } = compiled;
+        let (buffers, beside) = self.arena.split_at_mut(plan.arena_bytes / 4);
+        let is_beside = |state: &Bound| matches!(state, Bound::Beside { .. });
+        let lost = self.arena_of != Some(step) && states.iter().any(is_beside);
+        let prepare = derived.refresh(&self.pool, &mut self.states, beside, lost)?;
+        self.arena_of = Some(step);
+        let beside = beside.as_mut_ptr();
         places.clear();
-        places.extend(states.iter().map(|&i| self.states.place(i)));
+        places.extend(states.iter().map(|&state| match state {
+            Bound::Stored(i) => self.states.place(i),
+            Bound::Beside { start, len } => StatePlace { values: beside.wrapping_add(start), len },
+        }));
         // SAFETY: the store is borrowed mutably for the run and not touched until `memory` is gone;
-        // its tensors are allocations of their own, and `bind` gives each name one tensor.
-        let mut memory = unsafe { Memory::new(plan, &mut self.arena, places, inputs, handed) };
+        // its tensors are allocations of their own, and `bind` gives each name one tensor. What
+        // is beside the buffers is none of theirs, and `bind` gives each name a part of it.
+        let mut memory = unsafe { Memory::new(plan, buffers, places, inputs, handed) };
         let machine = run::Machine { isa: self.options.isa, pool: &self.pool };
         for step in plan.preparation.iter().filter(|_| prepare) {
             run::step(machine, step, &memory.step());
@@ -141,11 +156,30 @@ impl CpuExecutor {
             assert!(sound, "checked mode: an output holds NaN");
         }
         for (state, &at) in plan.states.iter().zip(states.iter()) {
-            if state.written {
+            if let (true, Bound::Stored(at)) = (state.written, at) {
                 self.states.touch(at);
             }
         }
         Ok(())
+    }
+
+    /// Finds or creates the state that a plan uses; also gives the floats that it needs beside the plan's
+    /// buffers.
+    fn bind(&mut self, states: &[StateUse]) -> Result<(Vec<Bound>, usize), ExecutorError> {
+        // A training step's arena has room for all that an evaluation makes for itself.
+        let in_arena = self.compiled.iter().flatten().any(|compiled| compiled.trains);
+        let mut beside = 0;
+        let mut bind = |state: &StateUse| {
+            if !in_arena || !is_derived(&state.name) {
+                return self.states.bind(state).map(Bound::Stored);
+            }
+            let layout = state.layout.as_ref().unwrap_or(&Layout::Plain);
+            let (start, len) = (beside, stored_len(&state.shape, layout));
+            beside += len.next_multiple_of(ALIGNMENT / 4);
+            Ok(Bound::Beside { start, len })
+        };
+        let bound = states.iter().map(&mut bind).collect::<Result<_, _>>()?;
+        Ok((bound, beside))
     }
 
     fn check_inputs(plan: &Plan, inputs: &[Input<'_>]) -> Result<(), ExecutorError> {
@@ -171,9 +205,10 @@ impl CpuExecutor {
 impl Executor for CpuExecutor {
     fn compile(&mut self, graph: &Graph) -> Result<StepId, ExecutorError> {
         graph.verify()?;
+        let trains = trains(graph);
         let purpose = if self.options.exact {
             Purpose::Exact
-        } else if trains(graph) {
+        } else if trains {
             Purpose::Training
         } else {
             Purpose::Inference
@@ -181,22 +216,31 @@ impl Executor for CpuExecutor {
         let (graph, folds) = fold(graph)?;
         let CpuOptions { isa, threads, recompute, .. } = self.options;
         let mut plan = lower::lower(&graph, isa, threads, purpose, false)?;
-        if recompute && trains(&graph) {
+        if recompute && trains {
             // Where weights outweigh pictures, gaps in the arena can cost more than is dropped.
             let smaller = lower::lower(&graph, isa, threads, purpose, true)?;
             plan = if smaller.arena_bytes < plan.arena_bytes { smaller } else { plan };
         }
         debug_assert!(plan.places_are_disjoint(), "live buffers overlap");
-        let states = plan.states.iter().map(|state| self.states.bind(state));
-        let states = states.collect::<Result<Vec<usize>, ExecutorError>>()?;
-        let derived = Derived::new(folds, &plan, &mut self.states)?;
-        if 4 * self.arena.len() < plan.arena_bytes {
-            self.arena = AlignedVec::zeroed(plan.arena_bytes.div_ceil(4));
+        let (states, beside) = self.bind(&plan.states)?;
+        let derived = Derived::new(folds, &plan, &states, &mut self.states)?;
+        let floats = plan.arena_bytes / 4 + beside;
+        if self.arena.len() < floats {
+            self.arena = AlignedVec::zeroed(floats);
+            self.arena_of = None;
         }
         let outputs = plan.outputs.iter().map(|output| vec![0.0; output.len]).collect();
         let places = Vec::with_capacity(states.len());
         let handed = RefCell::new(Vec::with_capacity(plan.states.len() + 16));
-        self.compiled.push(Some(Compiled { plan, states, derived, outputs, places, handed }));
+        self.compiled.push(Some(Compiled {
+            plan,
+            trains,
+            states,
+            derived,
+            outputs,
+            places,
+            handed,
+        }));
         Ok(StepId(self.compiled.len() - 1))
     }
 

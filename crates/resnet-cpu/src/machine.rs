@@ -30,6 +30,16 @@ impl Machine {
         let brand = brand().unwrap_or_else(|| std::env::consts::ARCH.to_owned());
         Machine { brand, threads: available_threads(), cache_bytes }
     }
+
+    /// Bytes of the largest cache that a core has for itself, as it is on most machines: the second.
+    pub fn own_cache_bytes(&self) -> usize {
+        self.cache_bytes[1.min(self.cache_bytes.len() - 1)] as usize
+    }
+
+    /// Bytes of the last cache.
+    pub fn last_cache_bytes(&self) -> usize {
+        self.cache_bytes[self.cache_bytes.len() - 1] as usize
+    }
 }
 
 fn brand() -> Option<String> {

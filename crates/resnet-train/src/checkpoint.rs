@@ -119,15 +119,15 @@ pub fn save(
     let mut states = lasting_states(executor);
     // By name, so that equal states are equal bytes in whatever order graphs were compiled.
     states.sort();
-    let mut values = Vec::with_capacity(states.len());
-    for (name, _) in &states {
-        let state = |e| CheckpointError::State { path: path.into(), source: Box::new(e) };
-        values.push(executor.export(name).map_err(state)?);
-    }
+    let export = |(name, _): &'_ (String, _)| {
+        let name = name.clone();
+        move || executor.export(&name).expect("the executor has named it")
+    };
+    let exports: Vec<_> = states.iter().map(export).collect();
     let tensors: Vec<_> = states
         .iter()
-        .zip(&values)
-        .map(|((name, shape), values)| TensorRef::f32(name, shape, values))
+        .zip(&exports)
+        .map(|((name, shape), export)| TensorRef::made(name, shape, export))
         .collect();
     let progress = serde_json::to_value(progress).expect("numbers and texts always serialise");
     let meta = ModelMeta { progress, ..meta.clone() };

@@ -103,7 +103,7 @@ impl Engine {
         executor: Box<dyn Executor>,
         plan: Plan,
         batch: usize,
-        states: &[StateTensor],
+        states: impl Iterator<Item = StateTensor>,
     ) -> Result<Engine, TrainError> {
         let graph = forward(&plan.spec, &plan.build_options(batch, Mode::Training))?;
         let update = update_graph(&graph, &plan.sgd)?;
@@ -115,7 +115,9 @@ impl Engine {
             let zeros = vec![0.0; tensor.ty.len()];
             engine.executor.import(&velocity_name(&tensor.name), &tensor.ty.shape, &zeros)?;
         }
-        engine.import(states)?;
+        for state in states {
+            engine.import(&[state])?;
+        }
         Ok(engine)
     }
 

@@ -232,7 +232,7 @@ pub fn write(model: &Model, path: &Path) -> Result<(), TrainError> {
 /// # Errors
 /// When the network does not fit its input.
 pub fn fresh(spec: &NetworkSpec, preprocess: Preprocess) -> Result<Model, TrainError> {
-    let states = fresh_states(spec, 0)?;
+    let states = fresh_states(spec, 0)?.collect();
     let classes = crate::classes::Classes::default();
     Ok(Model {
         spec: spec.clone(),

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use resnet_core::build::{BuildOptions, Mode, forward};
 use resnet_core::graph::Graph;
-use resnet_core::init::{initial_state, initial_state_of};
+use resnet_core::init::{Initial, initial_state, initial_state_of};
 use resnet_core::op::{CrossEntropy, DType};
 use resnet_core::precision::Precision;
 use resnet_core::spec::NetworkSpec;
@@ -188,15 +188,16 @@ fn one_picture(spec: &NetworkSpec) -> Result<Graph, TrainError> {
     Ok(forward(spec, &options)?)
 }
 
-/// Fresh parameters and statistics, by a seed.
+/// Fresh parameters and statistics, by a seed, each made when it is its turn.
 ///
 /// # Errors
 /// When the network does not fit its input.
-pub fn fresh_states(spec: &NetworkSpec, seed: u64) -> Result<Vec<StateTensor>, TrainError> {
-    let states = initial_state(spec, &one_picture(spec)?, seed).into_iter();
-    Ok(states
-        .map(|s| StateTensor { name: s.name, shape: s.shape, values: s.values.into() })
-        .collect())
+pub fn fresh_states(
+    spec: &NetworkSpec,
+    seed: u64,
+) -> Result<impl Iterator<Item = StateTensor>, TrainError> {
+    let states = initial_state(spec, &one_picture(spec)?, seed);
+    Ok(states.map(|s| StateTensor { name: s.name, shape: s.shape, values: s.values.into() }))
 }
 
 /// A network's parameters and statistics from a file; a new head is as `seed` makes it.
@@ -210,15 +211,15 @@ pub fn matched_states(
     seed: u64,
 ) -> Result<Vec<StateTensor>, TrainError> {
     let graph = one_picture(spec)?;
-    let states = initial_state_of(spec, &graph, seed, &|_| false);
+    let states: Vec<Initial> = initial_state_of(spec, &graph, seed, |_| false).collect();
     let expected: Vec<Expected<'_>> =
         states.iter().map(|state| Expected { name: &state.name, shape: &state.shape }).collect();
     let matched = match_tensors(&spec.name, &expected, file, head).map_err(WeightsError::from)?;
     let named = expected.iter().map(|expected| expected.name).zip(&matched.tensors);
     let missing: HashSet<&str> =
         named.filter(|(_, tensor)| tensor.is_none()).map(|(name, _)| name).collect();
-    let fresh = initial_state_of(spec, &graph, seed, &|name| missing.contains(name));
-    let states = fresh.into_iter().zip(&matched.tensors).map(|(initial, tensor)| StateTensor {
+    let fresh = initial_state_of(spec, &graph, seed, |name| missing.contains(name));
+    let states = fresh.zip(&matched.tensors).map(|(initial, tensor)| StateTensor {
         name: initial.name,
         shape: initial.shape,
         values: tensor.map_or_else(|| initial.values.into(), Tensor::to_values),

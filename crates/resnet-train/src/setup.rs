@@ -46,12 +46,10 @@ pub struct Setup {
     pub train: Training,
     /// Validation pictures, if there are any.
     pub val: Option<Loader>,
-    /// Parameters and statistics to begin with.
-    pub states: Vec<StateTensor>,
-    /// Where they are from.
+    /// Parameters and statistics to begin with; none: fresh ones.
+    pub given: Option<Vec<StateTensor>>,
+    /// Where the first weights are from.
     pub weights_from: String,
-    /// Whether they are random.
-    pub is_fresh: bool,
     /// What was assumed or passed over, for the user to read.
     pub notices: Vec<String>,
 }
@@ -105,7 +103,7 @@ pub fn prepare(mut recipe: Recipe, batch_size: BatchSize) -> Result<Setup, Train
         notices.push(text.into());
     }
     notices.extend(scaled_rate(&recipe));
-    let (states, weights_from) = first_weights(&recipe, &spec)?;
+    let (given, weights_from) = given_weights(&recipe, &spec)?;
     let train = Training::new(train, &recipe, &preprocess, colour)?;
     notices.extend(train.sizes_over_time());
     let val = match val {
@@ -117,7 +115,6 @@ pub fn prepare(mut recipe: Recipe, batch_size: BatchSize) -> Result<Setup, Train
         None => None,
     };
     let params = count_params(&spec, &preprocess)?;
-    let is_fresh = recipe.model.weights.is_none();
     Ok(Setup {
         recipe,
         spec,
@@ -127,9 +124,8 @@ pub fn prepare(mut recipe: Recipe, batch_size: BatchSize) -> Result<Setup, Train
         multi_label,
         train,
         val,
-        states,
+        given,
         weights_from,
-        is_fresh,
         notices,
     })
 }
@@ -166,6 +162,17 @@ fn scaled_rate(recipe: &Recipe) -> Option<String> {
 }
 
 impl Setup {
+    /// Parameters and statistics to begin with: those given, or fresh ones.
+    ///
+    /// # Errors
+    /// When the network does not fit its input.
+    pub fn first_states(&self) -> Result<Box<dyn Iterator<Item = StateTensor> + '_>, TrainError> {
+        Ok(match &self.given {
+            Some(states) => Box::new(states.iter().cloned()),
+            None => Box::new(fresh_states(&self.spec, self.recipe.train.seed)?),
+        })
+    }
+
     /// What an engine is to compute.
     pub fn plan(&self) -> Plan {
         let optimizer = &self.recipe.optimizer;
@@ -397,21 +404,21 @@ pub fn labelled(
 
 const ONE_CLASS: &str = "a model that names one class a picture";
 
-/// The parameters to begin with, and where they are from.
-fn first_weights(
+/// The parameters that a recipe gives, and where the first ones are from.
+fn given_weights(
     recipe: &Recipe,
     spec: &NetworkSpec,
-) -> Result<(Vec<StateTensor>, String), TrainError> {
+) -> Result<(Option<Vec<StateTensor>>, String), TrainError> {
     let seed = recipe.train.seed;
     let Some(path) = &recipe.model.weights else {
-        return Ok((fresh_states(spec, seed)?, format!("fresh, by seed {seed}")));
+        return Ok((None, format!("fresh, by seed {seed}")));
     };
     let file = weights::open(path.as_ref())?;
     let (head, which) = match recipe.model.new_head {
         true => (Head::New, " but for a new classifier"),
         false => (Head::Keep, ""),
     };
-    Ok((matched_states(spec, &file, head, seed)?, format!("{path}{which}")))
+    Ok((Some(matched_states(spec, &file, head, seed)?), format!("{path}{which}")))
 }
 
 fn count_params(spec: &NetworkSpec, preprocess: &Preprocess) -> Result<u64, TrainError> {

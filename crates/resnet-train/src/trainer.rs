@@ -110,7 +110,8 @@ impl<'a> Trainer<'a> {
         control: Control<'a>,
     ) -> Result<Trainer<'a>, TrainError> {
         let batch_size = setup.recipe.train.batch_size;
-        let mut engine = Engine::for_training(executor, setup.plan(), batch_size, &setup.states)?;
+        let states = setup.first_states()?;
+        let mut engine = Engine::for_training(executor, setup.plan(), batch_size, states)?;
         let mut notices = setup.notices.clone();
         let mut progress = Progress {
             train_images: setup.train.source().len(),
@@ -289,7 +290,7 @@ impl<'a> Trainer<'a> {
             // It depends on how many labels there are.
             Some(LossKind::Bce) => return Ok(()),
         };
-        if self.setup.is_fresh && !(expected / FAR..=expected * FAR).contains(&loss) {
+        if self.setup.given.is_none() && !(expected / FAR..=expected * FAR).contains(&loss) {
             let text = format!(
                 "the first loss is {loss:.3}, a fresh network's should be near {name} = \
                  {expected:.3}: look at the pictures' mean and std, and at the labels"

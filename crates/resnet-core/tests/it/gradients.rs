@@ -4,7 +4,7 @@ use resnet_core::build::{BuildOptions, Mode};
 use resnet_core::executor::{Executor, Input, StepId};
 use resnet_core::grad::gradients;
 use resnet_core::graph::{Graph, GraphError, StateRole, TensorId, TensorType};
-use resnet_core::init::initial_state;
+use resnet_core::init::{Initial, initial_state};
 use resnet_core::op::{BinaryCrossEntropy, Conv2d, CrossEntropy, DType, Op, Pool2d, SubsamplePad};
 use resnet_core::reference::ReferenceExecutor;
 use resnet_core::rng::{Purpose, Stream};
@@ -296,7 +296,7 @@ fn check_network(spec: &NetworkSpec) {
     let graph = gradient_graph(spec, &options, Targets::Classes, constants).unwrap();
     let mut stream = Stream::new(11, Purpose::Test, 0, 0);
     let pixels: Vec<u8> = (0..3 * 12 * 12 * 3).map(|_| stream.next_u32() as u8).collect();
-    let initial = initial_state(spec, &graph, 3);
+    let initial: Vec<Initial> = initial_state(spec, &graph, 3).collect();
     let mut given = vec![Input::U8(&pixels), Input::U32(&[0, 2, 1])];
     if graph.inputs.len() == 4 {
         given.splice(1..1, [Input::U32(&[1, 2]), Input::U32(&[9])]);

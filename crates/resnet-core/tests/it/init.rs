@@ -9,7 +9,7 @@ fn initial(name: &str, zero_init_last: bool, seed: u64) -> Vec<Initial> {
     let mut spec = zoo::network(name).unwrap();
     spec.zero_init_last = zero_init_last;
     let graph = forward(&spec, &BuildOptions::imagenet(1, Mode::Training)).unwrap();
-    initial_state(&spec, &graph, seed)
+    initial_state(&spec, &graph, seed).collect()
 }
 
 fn moments(values: &[f32]) -> (f64, f64) {

@@ -1,11 +1,16 @@
 //! State that follows from other state, made anew when its sources have changed: folded weights, and
 //! what a plan's preparation makes of them.
+//!
+//! It is kept in the store, for all plans and runs. Beside a training step it is kept in the arena
+//! instead, behind the plan's own buffers, where it needs no room of its own; then it is made anew
+//! when another plan has used that, too.
 
 use resnet_core::executor::ExecutorError;
 use resnet_core::pass::fold_bn::Fold;
 
-use super::state::StateStore;
-use crate::plan::Plan;
+use super::state::{Bound, StateStore};
+use crate::kernel::conv::PackedLayout;
+use crate::plan::{Layout, Plan, StateUse};
 use crate::threads::ThreadPool;
 
 /// Whether state of this name follows from other state.
@@ -13,10 +18,18 @@ pub(super) fn is_derived(name: &str) -> bool {
     ["folded/", "winograd/", "packed/"].iter().any(|prefix| name.starts_with(prefix))
 }
 
+/// A fold, and where what it makes is.
+struct Folded {
+    fold: Fold,
+    layout: PackedLayout,
+    weight: Bound,
+    bias: Bound,
+}
+
 /// The folds of a compiled graph and what they were last made from.
 #[derive(Default)]
 pub(super) struct Derived {
-    folds: Vec<Fold>,
+    folds: Vec<Folded>,
     /// Places of all sources in the store.
     sources: Vec<usize>,
     /// The newest source when the folds were made.
@@ -24,10 +37,11 @@ pub(super) struct Derived {
 }
 
 impl Derived {
-    /// Takes the folds of a graph whose folded state is bound; creates the state that they read.
+    /// Takes the folds of a graph whose state is `bound`; creates the state that they read.
     pub(super) fn new(
         folds: Vec<Fold>,
         plan: &Plan,
+        bound: &[Bound],
         states: &mut StateStore,
     ) -> Result<Derived, ExecutorError> {
         let mut sources = Vec::new();
@@ -36,28 +50,49 @@ impl Derived {
                 sources.push(states.bind(state)?);
             }
         }
-        for fold in &folds {
-            sources.push(states.bind_source(&fold.weight, &fold.folded_weight)?);
-            for name in &fold.norm {
-                sources.push(states.bind_source(name, &fold.folded_bias)?);
-            }
+        let find = |name: &str| {
+            let at = plan.states.iter().position(|state| state.name == name);
+            let at = at.expect("what is folded is state of the folded graph");
+            (&plan.states[at], bound[at])
+        };
+        let mut bind = |name: &str, like: &StateUse| {
+            let source =
+                StateUse { name: name.into(), layout: None, written: false, ..like.clone() };
+            states.bind(&source).map(|at| sources.push(at))
+        };
+        let mut made = Vec::with_capacity(folds.len());
+        for fold in folds {
+            let [(weights, weight), (biases, bias)] =
+                [&fold.folded_weight, &fold.folded_bias].map(|name| find(name));
+            bind(&fold.weight, weights)?;
+            fold.norm.iter().try_for_each(|name| bind(name, biases))?;
+            let Some(Layout::Packed(layout)) = weights.layout else {
+                unreachable!("a convolution's weights are packed")
+            };
+            made.push(Folded { fold, layout, weight, bias });
         }
-        Ok(Derived { folds, sources, made_from: None })
+        Ok(Derived { folds: made, sources, made_from: None })
     }
 
-    /// Makes the folded state anew if a source has changed since; tells whether one has.
+    /// Makes the folded state anew if a source has changed since, or if it is `lost`; tells whether it
+    /// has. `beside` is the arena behind the plan's buffers.
     pub(super) fn refresh(
         &mut self,
         pool: &ThreadPool,
         states: &mut StateStore,
+        beside: &mut [f32],
+        lost: bool,
     ) -> Result<bool, ExecutorError> {
         let newest = Some(states.newest(&self.sources));
-        if self.made_from == newest {
+        if self.made_from == newest && !lost {
             return Ok(false);
         }
-        for fold in &self.folds {
+        for Folded { fold, layout, weight, bias } in &self.folds {
+            let sources = fold.norm.iter().chain([&fold.weight]);
             // Another plan has made it already.
-            if states.is_newer(&fold.folded_weight, fold.norm.iter().chain([&fold.weight]))? {
+            if let Bound::Stored(at) = *weight
+                && states.is_newer(at, sources)?
+            {
                 continue;
             }
             let [gamma, beta, mean, var] = &fold.norm;
@@ -67,10 +102,14 @@ impl Derived {
                 states.export(mean)?,
                 states.export(var)?,
             ];
-            let (scale, bias) = fold.scale_and_bias([0, 1, 2, 3].map(|i| norm[i].as_slice()));
-            let bias: Vec<f32> = bias.iter().map(|&b| b as f32).collect();
-            states.scale_into(pool, &fold.weight, &scale, &fold.folded_weight)?;
-            states.replace(&fold.folded_bias, &bias)?;
+            let (scales, biases) = fold.scale_and_bias([0, 1, 2, 3].map(|i| norm[i].as_slice()));
+            let source = states.find(&fold.weight)?;
+            states.remake(*weight, beside, |states, folded| {
+                states.scale_into(pool, source, &scales, (layout, folded));
+            });
+            states.remake(*bias, beside, |_, folded| {
+                folded.iter_mut().zip(&biases).for_each(|(to, &bias)| *to = bias as f32);
+            });
         }
         self.made_from = newest;
         Ok(true)

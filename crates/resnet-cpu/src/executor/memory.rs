@@ -7,7 +7,7 @@
 use std::cell::RefCell;
 
 use resnet_core::executor::Input;
-use resnet_simd::{AlignedVec, Element, Stored};
+use resnet_simd::{Element, Stored};
 
 use crate::plan::{Plan, Slot};
 
@@ -46,7 +46,7 @@ impl<'a> Memory<'a> {
     /// If the arena is smaller than the plan asks.
     pub(super) unsafe fn new(
         plan: &'a Plan,
-        arena: &'a mut AlignedVec<f32>,
+        arena: &'a mut [f32],
         states: &'a [StatePlace],
         inputs: &'a [Input<'a>],
         handed: &'a RefCell<Vec<(Slot, Access)>>,

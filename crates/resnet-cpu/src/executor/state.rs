@@ -8,6 +8,7 @@ use resnet_core::graph::StateRole;
 use resnet_simd::AlignedVec;
 
 use super::memory::StatePlace;
+use crate::kernel::conv::PackedLayout;
 use crate::plan::{Layout, StateUse};
 use crate::threads::ThreadPool;
 
@@ -47,6 +48,15 @@ impl Floats {
     }
 }
 
+/// Where one of a plan's state tensors is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Bound {
+    /// In the store.
+    Stored(usize),
+    /// In the arena, so many floats behind the plan's buffers.
+    Beside { start: usize, len: usize },
+}
+
 /// One tensor.
 struct Tensor {
     name: String,
@@ -70,7 +80,8 @@ fn canonical_len(shape: &[usize]) -> usize {
     shape.iter().product()
 }
 
-fn stored_len(shape: &[usize], layout: &Layout) -> usize {
+/// Floats of a tensor.
+pub(super) fn stored_len(shape: &[usize], layout: &Layout) -> usize {
     match layout {
         Layout::Plain => canonical_len(shape),
         Layout::Packed(packed) => packed.len(),
@@ -118,35 +129,39 @@ impl StateStore {
         Ok(self.tensors.len() - 1)
     }
 
-    /// Finds or creates the state that folded state `like` follows from, of the same shape.
-    pub(super) fn bind_source(&mut self, name: &str, like: &str) -> Result<usize, ExecutorError> {
-        let like = &self.tensors[self.find(like)?];
-        let (role, shape) = (like.role, like.shape.clone());
-        self.bind(&StateUse { name: name.into(), role, shape, layout: None, written: false })
+    /// Replaces a tensor by what `make` makes of others. `beside` is the arena behind the plan's buffers.
+    pub(super) fn remake(
+        &mut self,
+        at: Bound,
+        beside: &mut [f32],
+        make: impl FnOnce(&StateStore, &mut [f32]),
+    ) {
+        match at {
+            Bound::Beside { start, len } => make(self, &mut beside[start..start + len]),
+            Bound::Stored(i) => {
+                let values = self.tensors[i].values.own();
+                let mut values = std::mem::replace(values, AlignedVec::zeroed(0));
+                make(self, &mut values);
+                self.tensors[i].values = Floats::Own(values);
+                self.touch(i);
+            }
+        }
     }
 
-    /// Sets folded weights from their source, each output channel times its scale.
+    /// Weights in panels, each output channel times its scale.
     pub(super) fn scale_into(
-        &mut self,
+        &self,
         pool: &ThreadPool,
-        source: &str,
+        source: usize,
         scale: &[f64],
-        target: &str,
-    ) -> Result<(), ExecutorError> {
-        let (from, to) = (self.find(source)?, self.find(target)?);
-        let canonical = match &self.tensors[from].layout {
+        (layout, target): (&PackedLayout, &mut [f32]),
+    ) {
+        let weight = &self.tensors[source];
+        let canonical = match &weight.layout {
             Layout::Plain => None,
-            Layout::Packed(_) => Some(self.canonical(from)),
+            Layout::Packed(_) => Some(self.canonical(source)),
         };
-        let pair = self.tensors.get_disjoint_mut([from, to]);
-        let [weight, folded] = pair.expect("a fold has two tensors");
-        let Layout::Packed(layout) = &folded.layout else {
-            unreachable!("a convolution's weights are packed")
-        };
-        let values = canonical.as_deref().unwrap_or(&weight.values);
-        layout.pack_scaled(pool, values, scale, folded.values.own());
-        self.touch(to);
-        Ok(())
+        layout.pack_scaled(pool, canonical.as_deref().unwrap_or(&weight.values), scale, target);
     }
 
     /// Changes a tensor's layout, and that of the gradient and momentum that follow it.
@@ -200,10 +215,10 @@ impl StateStore {
     /// Whether a tensor has changed after all of these.
     pub(super) fn is_newer<'n>(
         &self,
-        name: &str,
+        i: usize,
         others: impl Iterator<Item = &'n String>,
     ) -> Result<bool, ExecutorError> {
-        let own = self.tensors[self.find(name)?].version;
+        let own = self.tensors[i].version;
         for other in others {
             if own <= self.tensors[self.find(other)?].version {
                 return Ok(false);
@@ -266,19 +281,12 @@ impl StateStore {
         Ok(i)
     }
 
-    /// Sets a tensor from canonical values of its own shape.
-    pub(super) fn replace(&mut self, name: &str, values: &[f32]) -> Result<(), ExecutorError> {
-        let i = self.find(name)?;
-        self.set_canonical(i, values);
-        Ok(())
-    }
-
     /// A tensor's canonical values.
     pub(super) fn export(&self, name: &str) -> Result<Vec<f32>, ExecutorError> {
         Ok(self.canonical(self.find(name)?))
     }
 
-    fn find(&self, name: &str) -> Result<usize, ExecutorError> {
+    pub(super) fn find(&self, name: &str) -> Result<usize, ExecutorError> {
         let found = self.by_name.get(name).copied();
         found.ok_or_else(|| ExecutorError::UnknownState { name: name.into() })
     }

@@ -46,7 +46,7 @@ impl Bandwidth {
 /// Measures memory with so many threads; takes about half a second, most of it to fill the arrays.
 pub fn bandwidth(isa: Isa, threads: usize) -> Bandwidth {
     let pool = ThreadPool::new(threads);
-    let last_cache = Machine::detect().cache_bytes.last().map_or(0, |&bytes| bytes as usize);
+    let last_cache = Machine::detect().last_cache_bytes();
     let bytes = (2 * last_cache).clamp(ARRAY_BYTES.0, ARRAY_BYTES.1);
     let len = (bytes / size_of::<f32>()).next_multiple_of(PART);
     let mut arrays = [(); 3].map(|()| AlignedVec::<f32>::zeroed(len));

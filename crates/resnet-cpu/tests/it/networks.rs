@@ -188,6 +188,41 @@ fn shared_weights_are_folded_once_for_all_batches() {
     assert_eq!(executor.output(both, "logits").unwrap()[..10], changed);
 }
 
+/// Beside a training step an evaluation keeps folded and transformed weights in the arena, and makes them
+/// again when another plan has used that: it takes no memory of its own, and the logits are those of
+/// an executor for inference.
+#[test]
+fn an_evaluation_in_training_takes_no_memory_of_its_own() {
+    let size = 32;
+    let mut spec = network("resnet18").unwrap();
+    (spec.input.height, spec.input.width, spec.classes) = (size, size, 10);
+    let graph = |batch| forward(&spec, &BuildOptions::imagenet(batch, Mode::Evaluation)).unwrap();
+    let loss = CrossEntropy { label_smoothing: 0.0, divisor: 128 };
+    let options = BuildOptions::imagenet(128, Mode::Training);
+    let gradients = gradient_graph(&spec, &options, Targets::Classes, loss).unwrap();
+    let pixels = oracle::pixels(2 * size * size * 3, 0);
+    let (both, one) = (&pixels[..], &pixels[..pixels.len() / 2]);
+    let executor = || CpuExecutor::new(CpuOptions::new(Isa::detect(), 2));
+
+    let mut inference = executor();
+    let step = compile(&mut inference, &graph(2));
+    inference.run(step, &[Input::U8(both)]).unwrap();
+    let expected = inference.output(step, "logits").unwrap();
+
+    let mut training = executor();
+    compile(&mut training, &gradients);
+    let before = training.memory_bytes();
+    let [pair, single] = [2, 1].map(|batch| compile(&mut training, &graph(batch)));
+    assert!(!training.plan(pair).preparation.is_empty(), "no weights are transformed");
+    for _ in 0..2 {
+        training.run(pair, &[Input::U8(both)]).unwrap();
+        assert_eq!(training.output(pair, "logits").unwrap(), expected);
+        training.run(single, &[Input::U8(one)]).unwrap();
+        assert_eq!(training.output(single, "logits").unwrap(), expected[..10]);
+    }
+    assert_eq!(training.memory_bytes(), before);
+}
+
 /// Batches of a check: how many ReLUs flip by rounding is a matter of luck in any one of them.
 const BATCHES: u64 = 3;
 

@@ -114,7 +114,9 @@ impl ModelFile {
     /// [`WeightsError::Checksum`] when they differ.
     pub fn verify(&self) -> Result<(), WeightsError> {
         let expected = text(&self.file, CHECKSUM)?;
-        let found = checksum(self.file.tensors.iter().map(Tensor::bytes));
+        let mut hash = Sha256::new();
+        self.file.tensors.iter().for_each(|tensor| hash.update(tensor.bytes()));
+        let found = hexadecimal(hash);
         if found == expected {
             return Ok(());
         }
@@ -133,7 +135,10 @@ impl ModelFile {
 /// # Errors
 /// [`WeightsError::Write`] when the system refuses; the old file is then untouched.
 pub fn write(path: &Path, meta: &ModelMeta, tensors: &[TensorRef<'_>]) -> Result<(), WeightsError> {
-    let checksum = checksum(file_order(tensors).iter().map(|tensor| tensor.bytes));
+    let mut hash = Sha256::new();
+    for tensor in file_order(tensors) {
+        tensor.with_bytes(|bytes| hash.update(bytes));
+    }
     let mut metadata = BTreeMap::from([
         (VERSION.into(), meta.version.clone()),
         (SPEC.into(), meta.spec.to_string()),
@@ -141,7 +146,7 @@ pub fn write(path: &Path, meta: &ModelMeta, tensors: &[TensorRef<'_>]) -> Result
         (CLASSES.into(), to_json(&meta.classes)),
         (RECIPE.into(), meta.recipe.to_string()),
         (PROGRESS.into(), meta.progress.to_string()),
-        (CHECKSUM.into(), checksum),
+        (CHECKSUM.into(), hexadecimal(hash)),
     ]);
     if meta.multi_label {
         metadata.insert(MULTI_LABEL.into(), "true".into());
@@ -171,9 +176,7 @@ fn json<T: DeserializeOwned>(file: &TensorFile, key: &'static str) -> Result<T, 
     })
 }
 
-/// SHA-256 of all tensors' bytes in file order, in lower-case hexadecimal.
-fn checksum<'a>(tensors: impl Iterator<Item = &'a [u8]>) -> String {
-    let mut hash = Sha256::new();
-    tensors.for_each(|bytes| hash.update(bytes));
+/// The checksum of a file whose tensors' bytes were hashed in its order.
+fn hexadecimal(hash: Sha256) -> String {
     hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }

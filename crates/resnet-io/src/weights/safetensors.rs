@@ -66,8 +66,8 @@ pub(super) fn read(path: &Path, file: FileBytes) -> Result<TensorFile, WeightsEr
     Ok(TensorFile { path: path.into(), format: Format::Safetensors, metadata, tensors, skipped })
 }
 
-/// A tensor to write: little-endian bytes in row-major order.
-#[derive(Debug, Clone, Copy)]
+/// A tensor to write.
+#[derive(Clone, Copy)]
 pub struct TensorRef<'a> {
     /// Dotted name.
     pub name: &'a str,
@@ -75,11 +75,24 @@ pub struct TensorRef<'a> {
     pub dtype: DType,
     /// Extents, outermost first.
     pub shape: &'a [usize],
-    /// The elements.
-    pub bytes: &'a [u8],
+    elements: Elements<'a>,
+}
+
+/// A tensor's elements in row-major order.
+#[derive(Clone, Copy)]
+enum Elements<'a> {
+    /// Little-endian bytes in memory.
+    Here(&'a [u8]),
+    /// Values that are made to be written.
+    Made(&'a dyn Fn() -> Vec<f32>),
 }
 
 impl<'a> TensorRef<'a> {
+    /// A tensor of little-endian bytes.
+    pub fn new(name: &'a str, dtype: DType, shape: &'a [usize], bytes: &'a [u8]) -> TensorRef<'a> {
+        TensorRef { name, dtype, shape, elements: Elements::Here(bytes) }
+    }
+
     /// A tensor of f32 values.
     ///
     /// # Panics
@@ -87,18 +100,49 @@ impl<'a> TensorRef<'a> {
     pub fn f32(name: &'a str, shape: &'a [usize], values: &'a [f32]) -> TensorRef<'a> {
         const { assert!(cfg!(target_endian = "little"), "the format is little-endian") };
         assert_eq!(values.len(), shape.iter().product::<usize>(), "{name}");
-        TensorRef { name, dtype: DType::F32, shape, bytes: bytemuck::cast_slice(values) }
+        TensorRef::new(name, DType::F32, shape, bytemuck::cast_slice(values))
+    }
+
+    /// A tensor of f32 values that are made when they are needed, which is more than once: all of a
+    /// large network need not be in memory beside what they are made of.
+    pub fn made(
+        name: &'a str,
+        shape: &'a [usize],
+        make: &'a dyn Fn() -> Vec<f32>,
+    ) -> TensorRef<'a> {
+        TensorRef { name, dtype: DType::F32, shape, elements: Elements::Made(make) }
     }
 
     /// A tensor of signed bytes in memory.
     pub fn i8(name: &'a str, shape: &'a [usize], values: &'a [i8]) -> TensorRef<'a> {
-        TensorRef { name, dtype: DType::I8, shape, bytes: bytemuck::cast_slice(values) }
+        TensorRef::new(name, DType::I8, shape, bytemuck::cast_slice(values))
+    }
+
+    fn byte_len(&self) -> usize {
+        self.shape.iter().product::<usize>() * self.dtype.size()
+    }
+
+    /// Shows the elements' bytes to `read`.
+    ///
+    /// # Panics
+    /// When there are not as many elements as the shape says.
+    pub(super) fn with_bytes<T>(&self, read: impl FnOnce(&[u8]) -> T) -> T {
+        let made;
+        let bytes = match self.elements {
+            Elements::Here(bytes) => bytes,
+            Elements::Made(make) => {
+                made = make();
+                bytemuck::cast_slice(&made)
+            }
+        };
+        assert_eq!(bytes.len(), self.byte_len(), "{}", self.name);
+        read(bytes)
     }
 }
 
 impl<'a> From<&'a Tensor> for TensorRef<'a> {
     fn from(t: &'a Tensor) -> TensorRef<'a> {
-        TensorRef { name: &t.name, dtype: t.dtype(), shape: t.shape(), bytes: t.bytes() }
+        TensorRef::new(&t.name, t.dtype(), t.shape(), t.bytes())
     }
 }
 
@@ -122,7 +166,7 @@ pub fn write_safetensors(
     atomic::write(path, |file| {
         file.write_all(&(header.len() as u64).to_le_bytes())?;
         file.write_all(&header)?;
-        tensors.iter().try_for_each(|tensor| file.write_all(tensor.bytes))
+        tensors.iter().try_for_each(|tensor| tensor.with_bytes(|bytes| file.write_all(bytes)))
     })
     .map_err(|source| WeightsError::Write { path: path.into(), source })
 }
@@ -170,7 +214,7 @@ impl Serialize for Header<'_> {
         }
         let mut start = 0;
         for tensor in self.tensors {
-            let end = start + tensor.bytes.len();
+            let end = start + tensor.byte_len();
             let info = TensorInfo {
                 dtype: their_dtype(tensor.dtype),
                 shape: tensor.shape.to_vec(),

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use resnet_io::resize::Filter;
 use resnet_io::weights::{TensorRef, write_safetensors};
 use resnet_train::TrainError;
-use resnet_train::engine::{BatchTargets, Engine};
+use resnet_train::engine::{BatchTargets, Engine, StateTensor};
 use resnet_train::evaluate::evaluate;
 use resnet_train::model::{Model, ModelRequest, fresh_states, network};
 use resnet_train::setup::{BatchSize, prepare};
@@ -55,7 +55,7 @@ pictures are not prepared as the model's own were: RGB, EXIF orientation applied
 fn foreign(folder: &Path, classes: usize) -> PathBuf {
     let mut spec = network("resnet20").unwrap();
     spec.classes = classes;
-    let states = fresh_states(&spec, 1).unwrap();
+    let states: Vec<StateTensor> = fresh_states(&spec, 1).unwrap().collect();
     let tensors: Vec<_> =
         states.iter().map(|s| TensorRef::f32(&s.name, &s.shape, &s.values)).collect();
     let path = folder.join("foreign.safetensors");
@@ -108,7 +108,8 @@ hint: the file has 7 classes, not 3: --new-head starts a new classifier
 "#);
     let setup = start("model.new_head=true").unwrap();
     assert!(setup.weights_from.ends_with("but for a new classifier"), "{}", setup.weights_from);
-    let of = |name: &str| setup.states.iter().find(|state| state.name == name).unwrap();
+    let states: Vec<StateTensor> = setup.first_states().unwrap().collect();
+    let of = |name: &str| states.iter().find(|state| state.name == name).unwrap();
     assert_eq!(of("fc.weight").shape, [3, 64]);
     let file = resnet_io::weights::open(&folder.path().join("foreign.safetensors")).unwrap();
     assert_eq!(of("conv1.weight").values[..], file.get("conv1.weight").unwrap().to_f32()[..]);
@@ -126,7 +127,8 @@ fn a_distribution_with_one_class_is_that_class() {
         let mut plan = setup.plan();
         plan.targets = kind;
         let executor = Box::new(resnet_core::reference::ReferenceExecutor::<f32>::new());
-        let mut engine = Engine::for_training(executor, plan, 16, &setup.states).unwrap();
+        let states = setup.first_states().unwrap();
+        let mut engine = Engine::for_training(executor, plan, 16, states).unwrap();
         engine.gradients(&batch.pixels, targets, 0).unwrap().loss
     };
     use resnet_core::step::Targets;

@@ -28,7 +28,8 @@ fn one_batch_is_learnt_by_heart() {
     let mut plan = setup.plan();
     plan.sgd =
         SgdOptions { weight_decay: 0.0, decay: Decay::All, nesterov: false, clip_norm: None };
-    let mut engine = Engine::for_training(tiny::executor(), plan, 16, &setup.states).unwrap();
+    let states = setup.first_states().unwrap();
+    let mut engine = Engine::for_training(tiny::executor(), plan, 16, states).unwrap();
     let batch = setup.train.epoch(0, 0).next_batch().unwrap().unwrap();
     let mut loss = f32::INFINITY;
     for step in 0..60 {

@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::time::Instant;
 
 use resnet_core::executor::Executor;
-use resnet_cpu::candidates::{Caches, Candidate, Purpose, Workbench, candidates};
+use resnet_cpu::candidates::{Candidate, Purpose, WeightsFrom, Workbench, candidates};
 use resnet_cpu::executor::CpuExecutor;
 use resnet_cpu::kernel::conv::{ConvPlan, ConvShape, Cut, Direction, Tiles};
-use resnet_cpu::machine::{self, Machine};
+use resnet_cpu::machine;
 use resnet_cpu::plan::{Plan, Work};
 use serde::Serialize;
 
@@ -115,8 +115,8 @@ pub struct KernelsReport {
     pub threads: usize,
     /// Instruction set.
     pub isa: &'static str,
-    /// Whether caches were emptied before each run, as in a network that is larger than they are.
-    pub cold_caches: bool,
+    /// Where weights were before each run, as in a network of this size: `own caches`, `last cache` or `memory`.
+    pub weights_from: &'static str,
     /// Rounds.
     pub rounds: usize,
     /// Samples of a candidate in each.
@@ -146,9 +146,9 @@ pub fn kernels(options: &BenchOptions) -> Result<KernelsReport, BenchError> {
         (false, BenchMode::Infer) => Purpose::Inference,
     };
     let mut trials = distinct(plan, purpose);
-    let caches = if fits_caches(plan) { Caches::Warm } else { Caches::Cold };
+    let weights_from = WeightsFrom::network_of(bytes(plan), threads);
     drop(executor);
-    let mut bench = Workbench::new(threads, purpose, caches);
+    let mut bench = Workbench::new(threads, purpose, weights_from);
     let before = machine::fma_peak(isa, threads);
     let samples = samples_for(options.seconds, &trials, &mut bench);
     for _ in 0..ROUNDS {
@@ -164,7 +164,11 @@ pub fn kernels(options: &BenchOptions) -> Result<KernelsReport, BenchError> {
         precision: "f32",
         threads,
         isa: isa.name(),
-        cold_caches: caches == Caches::Cold,
+        weights_from: match weights_from {
+            WeightsFrom::OwnCaches => "own caches",
+            WeightsFrom::LastCache => "last cache",
+            WeightsFrom::Memory => "memory",
+        },
         rounds: ROUNDS,
         samples,
         peak_gflops: peak,
@@ -173,12 +177,10 @@ pub fn kernels(options: &BenchOptions) -> Result<KernelsReport, BenchError> {
     })
 }
 
-/// Whether all that a step touches stays in the last cache from one step to the next.
-fn fits_caches(plan: &Plan) -> bool {
+/// Bytes that a step touches.
+fn bytes(plan: &Plan) -> usize {
     let state = |shape: &[usize]| 4 * shape.iter().product::<usize>();
-    let states: usize = plan.states.iter().map(|used| state(&used.shape)).sum();
-    let last = Machine::detect().cache_bytes.last().copied().unwrap_or(0);
-    (plan.arena_bytes + states) as u64 <= last
+    plan.arena_bytes + plan.states.iter().map(|used| state(&used.shape)).sum::<usize>()
 }
 
 /// A convolution in one direction with its candidates and what they took.

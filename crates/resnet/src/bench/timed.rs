@@ -76,7 +76,7 @@ fn import(
     executor: &mut dyn Executor,
 ) -> Result<(), ExecutorError> {
     let Some(model) = &options.weights else {
-        let mut fresh = init::initial_state(&options.spec, graph, 0).into_iter();
+        let mut fresh = init::initial_state(&options.spec, graph, 0);
         return fresh.try_for_each(|s| executor.import(&s.name, &s.shape, &s.values));
     };
     let mut states = model.states.iter();

@@ -52,11 +52,10 @@ fn table(out: &mut impl Write, report: &KernelsReport) -> io::Result<()> {
         BenchMode::Train => "training",
         BenchMode::Infer => "inference",
     };
-    let caches = if report.cold_caches { "cold" } else { "warm" };
-    let KernelsReport { model, batch_size, precision, threads, isa, .. } = report;
+    let KernelsReport { model, batch_size, precision, threads, isa, weights_from, .. } = report;
     writeln!(
         out,
-        "{model} {mode}, batch {batch_size}, {precision}, {threads} threads, {isa}, {caches} caches"
+        "{model} {mode}, batch {batch_size}, {precision}, {threads} threads, {isa}, weights from {weights_from}"
     )?;
     let mut table = Table::new(&[
         ("layer", Align::Left),
@@ -182,7 +181,7 @@ mod tests {
             precision: "f32",
             threads: 128,
             isa: "avx512",
-            cold_caches: true,
+            weights_from: "last cache",
             rounds: 3,
             samples: 50,
             peak_gflops: 1.0,

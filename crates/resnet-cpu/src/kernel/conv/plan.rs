@@ -391,20 +391,18 @@ fn plan_pass(gather: Gather, layout: PackedLayout, isa: Isa, words: Stored) -> P
 fn evict_each_other(rows: usize, apart: usize) -> bool {
     // Each halving of the page that the distance is no multiple of doubles the sets.
     let sets = SET_PITCH >> apart.trailing_zeros().min(SET_PITCH.trailing_zeros());
-    let ways = cache_bytes()[0] as usize / SET_PITCH;
+    let ways = machine().cache_bytes[0] as usize / SET_PITCH;
     ways < rows.div_ceil(sets) + SPARE_WAYS
 }
 
-/// Bytes of the largest cache that a core has for itself, as it is on most machines: the second.
+/// Bytes of the largest cache that a core has for itself.
 pub(super) fn own_cache_bytes() -> usize {
-    let levels = cache_bytes();
-    levels[1.min(levels.len() - 1)] as usize
+    machine().own_cache_bytes()
 }
 
-/// Bytes of each level of data cache.
-fn cache_bytes() -> &'static [u64] {
-    static BYTES: OnceLock<Vec<u64>> = OnceLock::new();
-    BYTES.get_or_init(|| Machine::detect().cache_bytes)
+fn machine() -> &'static Machine {
+    static MACHINE: OnceLock<Machine> = OnceLock::new();
+    MACHINE.get_or_init(Machine::detect)
 }
 
 fn split_weights(gather: &Gather, layout: &PackedLayout, isa: Isa) -> WeightSplit {
