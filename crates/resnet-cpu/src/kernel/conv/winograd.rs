@@ -43,6 +43,11 @@ const BLOCK_FLOATS: usize = 64 << 10;
 const ONLY_BLOCK_FLOATS: usize = 1280 << 10;
 /// Tiles of such a block, at most.
 const ONLY_BLOCK_TILES: usize = 64;
+/// More tiles than this are two blocks if transformed weights take few bytes: to read them twice is cheaper then
+/// than to transform them in the run.
+const LONE_TILES: usize = 32;
+/// So few.
+const FEW_TRANSFORMED_BYTES: usize = 4 << 20;
 /// Input channels whose weights are transformed at a time where that is done in the run: their
 /// transformed ones stay in the second-level cache until they are multiplied with.
 pub(super) const FRESH_DEPTH: usize = 64;
@@ -108,10 +113,17 @@ impl WinogradPass {
             (target[0].div_ceil(tiles.outputs()), target[1].div_ceil(tiles.outputs()));
         let (unit, all) = (height_unit(isa.lanes()), images * down * across);
         let of_tile = tiles.products() * source[2];
-        let only = all <= ONLY_BLOCK_TILES && all * of_tile <= ONLY_BLOCK_FLOATS;
-        let in_cache = (BLOCK_FLOATS / of_tile / unit).clamp(1, 4) * unit;
+        let transformed_bytes = 4 * of_tile * layout.groups * layout.cout;
+        let blocks = if ONLY_BLOCK_TILES < all || ONLY_BLOCK_FLOATS < all * of_tile {
+            let in_cache = (BLOCK_FLOATS / of_tile / unit).clamp(1, 4) * unit;
+            all.div_ceil(in_cache)
+        } else if LONE_TILES < all && transformed_bytes <= FEW_TRANSFORMED_BYTES {
+            2
+        } else {
+            1
+        };
         // Blocks of equal size, in whole register tiles where there are several.
-        let block_tiles = match if only { 1 } else { all.div_ceil(in_cache) } {
+        let block_tiles = match blocks {
             1 => all,
             blocks => all.div_ceil(blocks).next_multiple_of(unit),
         };
