@@ -4,6 +4,8 @@
 //! tensors. At most two of training and two of evaluation are compiled at any time, the full batch and
 //! one other; the update has no batch and is compiled once.
 
+use std::borrow::Borrow;
+
 use resnet_core::build::{BuildOptions, Mode, forward};
 use resnet_core::executor::{Executor, Input, StepId, Values};
 use resnet_core::graph::Graph;
@@ -115,9 +117,7 @@ impl Engine {
             let zeros = vec![0.0; tensor.ty.len()];
             engine.executor.import(&velocity_name(&tensor.name), &tensor.ty.shape, &zeros)?;
         }
-        for state in states {
-            engine.import(&[state])?;
-        }
+        engine.import(states)?;
         Ok(engine)
     }
 
@@ -163,12 +163,13 @@ impl Engine {
         &self.plan
     }
 
-    /// Sets named tensors.
-    ///
-    /// # Errors
-    /// When the network has no such tensor, or one of another shape.
-    pub fn import(&mut self, states: &[StateTensor]) -> Result<(), TrainError> {
+    /// Sets named tensors, one after the other.
+    fn import(
+        &mut self,
+        states: impl IntoIterator<Item = impl Borrow<StateTensor>>,
+    ) -> Result<(), TrainError> {
         for state in states {
+            let state = state.borrow();
             self.executor.import_shared(&state.name, &state.shape, &state.values)?;
         }
         Ok(())

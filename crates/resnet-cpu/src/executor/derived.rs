@@ -5,6 +5,8 @@
 //! instead, behind the plan's own buffers, where it needs no room of its own; then it is made anew
 //! when another plan has used that, too.
 
+use std::collections::HashMap;
+
 use resnet_core::executor::ExecutorError;
 use resnet_core::pass::fold_bn::Fold;
 
@@ -50,11 +52,9 @@ impl Derived {
                 sources.push(states.bind(state)?);
             }
         }
-        let find = |name: &str| {
-            let at = plan.states.iter().position(|state| state.name == name);
-            let at = at.expect("what is folded is state of the folded graph");
-            (&plan.states[at], bound[at])
-        };
+        let places = plan.states.iter().zip(bound);
+        let by_name: HashMap<&str, (&StateUse, Bound)> =
+            places.map(|(state, &at)| (state.name.as_str(), (state, at))).collect();
         let mut bind = |name: &str, like: &StateUse| {
             let source =
                 StateUse { name: name.into(), layout: None, written: false, ..like.clone() };
@@ -63,7 +63,7 @@ impl Derived {
         let mut made = Vec::with_capacity(folds.len());
         for fold in folds {
             let [(weights, weight), (biases, bias)] =
-                [&fold.folded_weight, &fold.folded_bias].map(|name| find(name));
+                [&fold.folded_weight, &fold.folded_bias].map(|name| by_name[name.as_str()]);
             bind(&fold.weight, weights)?;
             fold.norm.iter().try_for_each(|name| bind(name, biases))?;
             let Some(Layout::Packed(layout)) = weights.layout else {
